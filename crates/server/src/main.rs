@@ -1,0 +1,3 @@
+//! The `contextkeep` binary.
+
+fn main() {}
