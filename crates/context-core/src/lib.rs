@@ -1,1 +1,53 @@
 #![doc = include_str!("../README.md")]
+
+pub mod clock;
+pub mod context;
+pub mod error;
+mod factory;
+mod id;
+pub mod item;
+pub mod json;
+mod manager;
+pub mod search;
+pub mod settings;
+mod standard;
+pub mod store;
+mod tokens;
+pub mod window;
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod contract;
+#[cfg(any(test, feature = "test-util"))]
+pub mod fake;
+
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use context::{Context, ContextPatch, JsonObject, NewContext};
+pub use error::{Error, Invalid, Result};
+pub use factory::{Choice, ContextManagerFactory};
+pub use id::{ClientId, ContextId, ContextKey, ID_BYTES_MAX, IdempotencyKey, TenantId};
+pub use item::{Item, NewItem, Role};
+pub use manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
+pub use standard::StandardContextManager;
+pub use store::ContextStore;
+pub use tokens::{TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};
+pub use window::{Window, WindowRequest};
+
+/// The place of an item in its context: 1, 2, 3 … in append order, never used twice.
+pub type Seq = u64;
+
+/// The version of a context: one more with each committed change, its deletion included.
+pub type Version = u64;
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("invariant: writing to a String does not fail");
+            text
+        })
+}

@@ -1,0 +1,216 @@
+//! The embedded store: SQLite in one file, used when no database is configured.
+//!
+//! One thread writes and commits in groups ([`writer`]); a few connections read snapshots ([`readers`]); a
+//! thread of its own feeds the full text index ([`index`]). Nothing that decides anything is kept in memory,
+//! so several processes may share the file: `contextkeep ctx` works while the server runs. Any SQLite tool
+//! can open it; the schema is in `migrations/embedded`.
+
+mod append;
+mod database;
+mod index;
+mod purge;
+mod read;
+mod readers;
+mod rows;
+mod streams;
+mod write;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::id::{ContextKey, TenantId};
+use crate::settings::EmbeddedSettings;
+use crate::store::{
+    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
+    SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+};
+use crate::{Context, ContextPatch, NewContext, Seq, Version};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    writer: Arc<writer::Writer>,
+    readers: readers::Readers,
+    backlog: Arc<index::Backlog>,
+    indexer: index::Indexer,
+    clock: Arc<dyn Clock>,
+}
+
+impl EmbeddedStore {
+    /// Opens the data file, creating it if it is not there.
+    ///
+    /// # Errors
+    /// `StorageDamaged` if the file is not one of ours or is corrupt, `Unavailable` if it cannot be opened or
+    /// another process holds it, each with the path and what to do.
+    pub fn open(settings: &EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let database = database::Database::prepare(settings)?;
+        let writer = Arc::new(writer::Writer::start(
+            database.writer()?,
+            settings.write_queue,
+            settings.group_commit,
+        )?);
+        let backlog = index::Backlog::new();
+        let indexer = index::Indexer::start(writer.clone(), backlog.clone(), &database.reader()?)?;
+        let readers = readers::Readers::new(&database, settings.readers)?;
+        Ok(Self {
+            writer,
+            readers,
+            backlog,
+            indexer,
+            clock,
+        })
+    }
+
+    /// Finishes the writes that wait, leaves the index for the next start, and closes the file. Blocks for as
+    /// long as the writes take. Dropping the store does the same.
+    pub fn close(&self) {
+        self.indexer.close();
+        self.writer.close();
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.write(job, |_| ()).await
+    }
+
+    async fn append_with(
+        &self,
+        job: impl FnOnce(&rusqlite::Connection) -> Result<append::Outcome> + Send + 'static,
+    ) -> Result<Appended> {
+        let backlog = self.backlog.clone();
+        let outcome = self.writer.write(job, move |outcome| {
+            backlog.add(outcome.stream_no, outcome.new_items)
+        });
+        Ok(outcome.await?.appended)
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextStore for EmbeddedStore {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Created> {
+        let (tenant, now) = (tenant.clone(), self.clock.now());
+        self.write(move |connection| write::create(connection, &tenant, new, now))
+            .await
+    }
+
+    async fn head(&self, key: &ContextKey) -> Result<Context> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.readers
+            .read(move |connection| Ok(rows::head(connection, &key, now)?.context))
+            .await
+    }
+
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.write(move |connection| write::update(connection, &key, &patch, expected, now))
+            .await
+    }
+
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Version> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.write(move |connection| write::delete(connection, &key, expected, now))
+            .await
+    }
+
+    async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.append_with(move |connection| append::append(connection, &key, &append, now))
+            .await
+    }
+
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.append_with(move |connection| append::replace(connection, &key, &append, now))
+            .await
+    }
+
+    async fn rewrite(
+        &self,
+        key: &ContextKey,
+        keep: Vec<SeqRange>,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.write(move |connection| write::rewrite(connection, &key, &keep, expected, now))
+            .await
+    }
+
+    async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.write(move |connection| write::fork(connection, &key, at, new, now))
+            .await
+    }
+
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.readers
+            .read(move |connection| read::items(connection, &key, query, now))
+            .await
+    }
+
+    async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.readers
+            .read(move |connection| read::tail(connection, &key, query, now))
+            .await
+    }
+
+    async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
+        let (tenant, now) = (tenant.clone(), self.clock.now());
+        self.readers
+            .read(move |connection| read::list(connection, &tenant, &query, now))
+            .await
+    }
+
+    async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
+        let (tenant, now) = (tenant.clone(), self.clock.now());
+        let page = self
+            .readers
+            .read(move |connection| index::search(connection, &tenant, &query, now))
+            .await?;
+        Ok(SearchPage {
+            lag_items: self.backlog.lag(),
+            ..page
+        })
+    }
+
+    async fn purge(&self, retention: Retention) -> Result<Purged> {
+        let now = self.clock.now();
+        self.write(move |connection| purge::purge(connection, retention, now))
+            .await
+    }
+
+    async fn check(&self) -> Result<StoreHealth> {
+        self.readers
+            .read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))
+            .await?;
+        Ok(StoreHealth {
+            kind: "embedded",
+            writes_waiting: self.writer.waiting(),
+            search_lag_items: self.backlog.lag(),
+        })
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.backlog.settled().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,559 @@
+//! The in-memory store for tests. It passes the same contract suite as the real ones, so that a test on it
+//! says something about them. Not for production: nothing survives the process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Clock;
+use crate::context::{JsonObject, MAX_TOKENS_DEFAULT};
+use crate::error::{Error, Invalid, Result};
+use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
+use crate::item::searchable_text;
+use crate::search::snippet;
+use crate::store::{
+    Append, Appended, ContextPage, ContextStore, Created, Hit, ItemPage, ItemQuery, ListQuery, Order, Purged,
+    Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+};
+use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version, json};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct FakeStore {
+    contexts: Mutex<HashMap<ContextKey, Entry>>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    context: Context,
+    deleted_at: Option<Timestamp>,
+    items: Vec<Item>,
+    client_ids: HashMap<ClientId, (Item, Appended)>,
+    keys: HashMap<IdempotencyKey, ([u8; 32], Appended, Timestamp)>,
+}
+
+impl Entry {
+    fn is_there(&self, now: Timestamp) -> bool {
+        self.deleted_at.is_none() && self.context.expires_at.is_none_or(|at| at > now)
+    }
+
+    /// Recomputes what follows from the items.
+    fn set_items(&mut self, items: Vec<Item>) {
+        self.context.first_seq = items.first().map_or(self.context.next_seq, |item| item.seq);
+        self.context.item_count = items.len() as u64;
+        self.context.tokens = items.iter().map(|item| u64::from(item.tokens)).sum();
+        self.items = items;
+    }
+
+    fn bury(&mut self, now: Timestamp) {
+        self.deleted_at = Some(now);
+        self.context.version += 1;
+        self.client_ids.clear();
+        self.keys.clear();
+        self.set_items(Vec::new());
+    }
+}
+
+impl FakeStore {
+    /// An empty store.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            contexts: Mutex::default(),
+            clock,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContextKey, Entry>> {
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, key: &ContextKey, work: impl FnOnce(&mut Entry, Timestamp) -> Result<T>) -> Result<T> {
+        let now = self.clock.now();
+        let mut contexts = self.lock();
+        let entry = contexts
+            .get_mut(key)
+            .filter(|entry| entry.is_there(now))
+            .ok_or(Error::NotFound)?;
+        work(entry, now)
+    }
+
+    fn insert(
+        &self,
+        tenant: &TenantId,
+        new: NewContext,
+        shared: Option<(Vec<Item>, Seq)>,
+    ) -> Result<Created> {
+        let now = self.clock.now();
+        let id = new.id.clone().unwrap_or_else(ContextId::generate);
+        let key = ContextKey::new(tenant.clone(), id.clone());
+        let mut contexts = self.lock();
+        let mut version = 0;
+        if let Some(entry) = contexts.get_mut(&key) {
+            if entry.is_there(now) {
+                return match new.differs_from(&entry.context) {
+                    Some(field) => Err(Error::ContextDiffers { field }),
+                    None => Ok(Created {
+                        context: entry.context.clone(),
+                        is_new: false,
+                    }),
+                };
+            }
+            if entry.deleted_at.is_none() {
+                entry.bury(now);
+            }
+            version = entry.context.version;
+        }
+        let mut entry = new_entry(id, new, now);
+        entry.context.version = version + 1;
+        if let Some((items, next_seq)) = shared {
+            entry.context.next_seq = next_seq;
+            entry.set_items(items);
+        }
+        let context = entry.context.clone();
+        contexts.insert(key, entry);
+        Ok(Created {
+            context,
+            is_new: true,
+        })
+    }
+}
+
+fn new_entry(id: ContextId, new: NewContext, now: Timestamp) -> Entry {
+    let context = Context {
+        id,
+        agent_id: new.agent_id,
+        session_id: new.session_id,
+        model_id: new.model_id,
+        name: new.name,
+        description: new.description,
+        metadata: new.metadata.unwrap_or_else(JsonObject::default),
+        labels: new.labels.unwrap_or_default(),
+        max_tokens: new.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
+        tokenizer: new.tokenizer.unwrap_or_default(),
+        expires_at: new.expires_at,
+        version: 1,
+        first_seq: 1,
+        next_seq: 1,
+        item_count: 0,
+        tokens: 0,
+        created_at: now,
+        updated_at: now,
+    };
+    Entry {
+        context,
+        deleted_at: None,
+        items: Vec::new(),
+        client_ids: HashMap::new(),
+        keys: HashMap::new(),
+    }
+}
+
+fn expect(entry: &Entry, expected: Option<Version>) -> Result<()> {
+    match expected {
+        Some(expected) if expected != entry.context.version => Err(Error::VersionMismatch {
+            expected,
+            actual: entry.context.version,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn before_write(entry: &Entry, append: &Append) -> Result<Option<Appended>> {
+    if append.tokenizer != entry.context.tokenizer {
+        return Err(Error::TokenizerMismatch {
+            actual: entry.context.tokenizer,
+        });
+    }
+    match append
+        .idempotency
+        .as_ref()
+        .and_then(|idempotency| Some((idempotency, entry.keys.get(&idempotency.key)?)))
+    {
+        Some((idempotency, (fingerprint, ..))) if *fingerprint != idempotency.fingerprint => {
+            Err(Error::IdempotencyKeyReused)
+        }
+        Some((_, (_, appended, _))) => Ok(Some(Appended {
+            replayed: true,
+            ..*appended
+        })),
+        None => Ok(None),
+    }
+}
+
+fn known(entry: &Entry, item: &NewItem) -> Result<Option<Appended>> {
+    let Some((old, appended)) = item
+        .traits
+        .client_id
+        .as_ref()
+        .and_then(|id| entry.client_ids.get(id))
+    else {
+        return Ok(None);
+    };
+    if json::parse_strict(&old.body) != json::parse_strict(&item.body) {
+        let client_id = item
+            .traits
+            .client_id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        return Err(Error::ClientIdReused {
+            client_id,
+            seq: old.seq,
+        });
+    }
+    Ok(Some(Appended {
+        first_seq: old.seq,
+        last_seq: old.seq,
+        tokens: u64::from(old.tokens),
+        replayed: true,
+        ..*appended
+    }))
+}
+
+fn join(all: Appended, one: Appended) -> Appended {
+    Appended {
+        first_seq: all.first_seq.min(one.first_seq),
+        last_seq: all.last_seq.max(one.last_seq),
+        tokens: all.tokens + one.tokens,
+        version: all.version.max(one.version),
+        over_budget: if one.version >= all.version {
+            one.over_budget
+        } else {
+            all.over_budget
+        },
+        replayed: all.replayed && one.replayed,
+    }
+}
+
+fn add(entry: &mut Entry, new: &[&NewItem], now: Timestamp) -> Appended {
+    let first_seq = entry.context.next_seq;
+    let mut items = std::mem::take(&mut entry.items);
+    for (item, seq) in new.iter().zip(first_seq..) {
+        items.push(Item {
+            seq,
+            tokens: item.tokens,
+            created_at: now,
+            traits: item.traits.clone(),
+            body: item.body.clone(),
+        });
+    }
+    entry.context.next_seq += new.len() as u64;
+    entry.context.version += 1;
+    entry.context.updated_at = now;
+    entry.set_items(items);
+    let appended = Appended {
+        first_seq,
+        last_seq: entry.context.next_seq - 1,
+        tokens: new.iter().map(|item| u64::from(item.tokens)).sum(),
+        version: entry.context.version,
+        over_budget: entry.context.over_budget(),
+        replayed: false,
+    };
+    for item in &entry.items[entry.items.len() - new.len()..] {
+        if let Some(client_id) = &item.traits.client_id {
+            entry
+                .client_ids
+                .insert(client_id.clone(), (item.clone(), appended));
+        }
+    }
+    appended
+}
+
+fn remember(entry: &mut Entry, append: &Append, appended: Appended, now: Timestamp) {
+    if let Some(idempotency) = &append.idempotency {
+        entry
+            .keys
+            .insert(idempotency.key.clone(), (idempotency.fingerprint, appended, now));
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextStore for FakeStore {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Created> {
+        self.insert(tenant, new, None)
+    }
+
+    async fn head(&self, key: &ContextKey) -> Result<Context> {
+        self.with(key, |entry, _| Ok(entry.context.clone()))
+    }
+
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        self.with(key, |entry, now| {
+            expect(entry, expected)?;
+            patch.apply(&mut entry.context);
+            entry.context.version += 1;
+            entry.context.updated_at = now;
+            Ok(entry.context.clone())
+        })
+    }
+
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Version> {
+        self.with(key, |entry, now| {
+            expect(entry, expected)?;
+            entry.bury(now);
+            Ok(entry.context.version)
+        })
+    }
+
+    async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        self.with(key, |entry, now| {
+            if let Some(appended) = before_write(entry, &append)? {
+                return Ok(appended);
+            }
+            let known = append
+                .items
+                .iter()
+                .map(|item| known(entry, item))
+                .collect::<Result<Vec<_>>>()?;
+            let old = known.iter().flatten().copied().reduce(join);
+            let new: Vec<&NewItem> = append
+                .items
+                .iter()
+                .zip(&known)
+                .filter(|(_, known)| known.is_none())
+                .map(|(item, _)| item)
+                .collect();
+            if let (Some(old), true) = (old, new.is_empty()) {
+                return Ok(old);
+            }
+            expect(entry, append.expected)?;
+            let added = add(entry, &new, now);
+            let appended = old.map_or(added, |old| join(added, old));
+            remember(entry, &append, appended, now);
+            Ok(appended)
+        })
+    }
+
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        self.with(key, |entry, now| {
+            if let Some(appended) = before_write(entry, &append)? {
+                return Ok(appended);
+            }
+            expect(entry, append.expected)?;
+            entry.client_ids.clear();
+            entry.set_items(Vec::new());
+            let appended = add(entry, &append.items.iter().collect::<Vec<_>>(), now);
+            remember(entry, &append, appended, now);
+            Ok(appended)
+        })
+    }
+
+    async fn rewrite(
+        &self,
+        key: &ContextKey,
+        keep: Vec<SeqRange>,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        self.with(key, |entry, now| {
+            expect(entry, expected)?;
+            let ascending = keep.windows(2).all(|pair| pair[0].last < pair[1].first);
+            if !ascending
+                || keep
+                    .iter()
+                    .any(|range| range.first > range.last || range.last >= entry.context.next_seq)
+            {
+                return Err(
+                    Invalid::new("keep", "is not made of ascending ranges of items that are there").into(),
+                );
+            }
+            let mut items = std::mem::take(&mut entry.items);
+            items.retain(|item| {
+                keep.iter()
+                    .any(|range| (range.first..=range.last).contains(&item.seq))
+            });
+            entry.set_items(items);
+            entry.context.version += 1;
+            entry.context.updated_at = now;
+            Ok(entry.context.clone())
+        })
+    }
+
+    async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created> {
+        let (parent, items) = self.with(key, |entry, _| Ok((entry.context.clone(), entry.items.clone())))?;
+        let newest = parent.next_seq - 1;
+        let at = if at == Seq::MAX { newest } else { at };
+        if at > newest {
+            return Err(Invalid::new("at", format!("is {at}; the newest item is {newest}")).into());
+        }
+        let new = NewContext {
+            tokenizer: Some(parent.tokenizer),
+            max_tokens: new.max_tokens.or(Some(parent.max_tokens)),
+            model_id: new.model_id.or_else(|| parent.model_id.clone()),
+            ..new
+        };
+        let items = items.into_iter().filter(|item| item.seq <= at).collect();
+        self.insert(&key.tenant, new, Some((items, at + 1)))
+    }
+
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
+        self.with(key, |entry, _| {
+            let mut chosen: Vec<&Item> = entry
+                .items
+                .iter()
+                .filter(|item| item.seq > query.after && item.seq < query.before)
+                .collect();
+            if query.order == Order::Descending {
+                chosen.reverse();
+            }
+            let mut page = ItemPage {
+                version: entry.context.version,
+                items: Vec::new(),
+                more: false,
+            };
+            let mut bytes = 0;
+            for item in chosen {
+                bytes += item.body.len() as u64;
+                if page.items.len() >= query.limit as usize
+                    || (bytes > query.bytes_max && !page.items.is_empty())
+                {
+                    page.more = true;
+                    break;
+                }
+                page.items.push(item.clone());
+            }
+            Ok(page)
+        })
+    }
+
+    async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail> {
+        self.with(key, |entry, _| {
+            let tokens_max = query.tokens_max(&entry.context);
+            let (mut tokens, mut bytes, mut taken) = (0, 0, 0);
+            for item in entry.items.iter().rev() {
+                tokens += u64::from(item.tokens);
+                bytes += item.body.len() as u64;
+                if tokens > tokens_max || bytes > query.bytes_max || taken >= query.items_max as usize {
+                    break;
+                }
+                taken += 1;
+            }
+            let (older, run) = entry.items.split_at(entry.items.len() - taken);
+            let kept = older
+                .iter()
+                .filter(|item| item.traits.always_kept())
+                .cloned()
+                .collect();
+            Ok(Tail {
+                context: entry.context.clone(),
+                kept,
+                run: run.to_vec(),
+            })
+        })
+    }
+
+    async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
+        let now = self.clock.now();
+        let contexts = self.lock();
+        let place = |context: &Context| (context.created_at, context.id.clone());
+        let mut chosen: Vec<Context> = contexts
+            .iter()
+            .filter(|(key, entry)| key.tenant == *tenant && entry.is_there(now))
+            .map(|(_, entry)| entry.context.clone())
+            .filter(|context| {
+                query
+                    .agent_id
+                    .as_ref()
+                    .is_none_or(|agent| *agent == context.agent_id)
+            })
+            .filter(|context| query.session_id.is_none() || query.session_id == context.session_id)
+            .filter(|context| query.labels.iter().all(|label| context.labels.contains(label)))
+            .filter(|context| {
+                query
+                    .after
+                    .as_ref()
+                    .is_none_or(|after| place(context) < (after.created_at, after.id.clone()))
+            })
+            .collect();
+        chosen.sort_by_key(|context| std::cmp::Reverse(place(context)));
+        let more = chosen.len() > query.limit as usize;
+        chosen.truncate(query.limit as usize);
+        Ok(ContextPage {
+            contexts: chosen,
+            more,
+        })
+    }
+
+    async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
+        if let Some(id) = &query.context {
+            self.head(&ContextKey::new(tenant.clone(), id.clone())).await?;
+        }
+        let now = self.clock.now();
+        let contexts = self.lock();
+        let mut hits: Vec<Hit> = contexts
+            .iter()
+            .filter(|(key, entry)| key.tenant == *tenant && entry.is_there(now))
+            .filter(|(key, _)| query.context.as_ref().is_none_or(|id| *id == key.id))
+            .flat_map(|(key, entry)| entry.items.iter().map(|item| (key.id.clone(), item.clone())))
+            .filter(|(_, item)| query.role.is_none_or(|role| item.traits.role == role))
+            .map(|(context, item)| (searchable_text(&item.body), context, item))
+            .filter(|(text, ..)| query.query.matches(text))
+            .map(|(text, context, item)| Hit {
+                snippet: snippet(&text, &query.query),
+                context,
+                #[expect(clippy::cast_precision_loss, reason = "a score of a fake")]
+                score: 1.0 / (1.0 + text.len() as f64),
+                item,
+            })
+            .collect();
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.item.seq.cmp(&a.item.seq)));
+        let rest = hits.split_off((query.offset as usize).min(hits.len()));
+        let more = rest.len() > query.limit as usize;
+        Ok(SearchPage {
+            hits: rest.into_iter().take(query.limit as usize).collect(),
+            more,
+            lag_items: 0,
+        })
+    }
+
+    async fn purge(&self, retention: Retention) -> Result<Purged> {
+        let now = self.clock.now();
+        let mut purged = Purged::default();
+        let mut contexts = self.lock();
+        for entry in contexts.values_mut() {
+            if entry.deleted_at.is_none() && !entry.is_there(now) {
+                entry.bury(now);
+                purged.expired += 1;
+            }
+            let keys = entry.keys.len();
+            entry.keys.retain(|_, (.., used)| *used >= retention.keys_before);
+            purged.keys += (keys - entry.keys.len()) as u64;
+        }
+        let entries = contexts.len();
+        contexts.retain(|_, entry| {
+            entry
+                .deleted_at
+                .is_none_or(|at| at >= retention.tombstones_before)
+        });
+        purged.tombstones = (entries - contexts.len()) as u64;
+        Ok(purged)
+    }
+
+    async fn check(&self) -> Result<StoreHealth> {
+        Ok(StoreHealth {
+            kind: "fake",
+            writes_waiting: 0,
+            search_lag_items: 0,
+        })
+    }
+
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    async fn fresh(clock: Arc<ManualClock>) -> (Arc<dyn ContextStore>, ()) {
+        (Arc::new(FakeStore::new(clock)), ())
+    }
+
+    crate::store_contract!(fresh);
+}

@@ -1,0 +1,129 @@
+//! What both faces call. A face knows this trait and nothing behind it.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
+use crate::store::{
+    Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
+};
+use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Version, Window, WindowRequest};
+
+/// Where an answer came from (G7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The process's own cache.
+    L1,
+    /// The shared cache.
+    L2,
+    /// A read replica.
+    Replica,
+    /// The store that takes the writes.
+    Primary,
+    /// A cache entry that could not be validated, served because the caller allowed it.
+    Stale,
+}
+
+impl Origin {
+    /// Stable name, used on both faces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+            Self::Replica => "replica",
+            Self::Primary => "primary",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// An answer and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer<T> {
+    /// The answer.
+    pub value: T,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Items to append or to put in the place of all.
+#[derive(Clone, Debug)]
+pub struct AppendRequest {
+    /// In order.
+    pub items: Vec<NewItem>,
+    /// The version that the context must have; without it appends commute and nobody has to retry (G2).
+    pub expected: Option<Version>,
+    /// Names this append; a retry adds nothing.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// Which items to drop.
+#[derive(Clone, Copy, Debug)]
+pub struct TruncateRequest {
+    /// Whole turns are dropped, oldest first, until the tokens are at most this.
+    pub max_tokens: u64,
+    /// The version that the context must have.
+    pub expected: Option<Version>,
+    /// Only say what would be dropped.
+    pub dry_run: bool,
+}
+
+/// What a truncation did or would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truncation {
+    /// Items dropped.
+    pub dropped_items: u64,
+    /// Their tokens.
+    pub dropped_tokens: u64,
+    /// The head after it; unchanged by a dry run.
+    pub context: Context,
+}
+
+/// Every operation on contexts, for one tenant at a time (G8).
+///
+/// Cancellation: dropping the future of a read stops it; dropping the future of a write leaves its outcome
+/// unknown to the caller, never half done.
+#[async_trait::async_trait]
+pub trait ContextManager: Send + Sync + std::fmt::Debug {
+    /// Creates a context, or finds the one that is there with the same fields.
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>>;
+    /// The head of a context.
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>>;
+    /// Changes a head.
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Answer<Context>>;
+    /// Deletes a context; answers the version of the tombstone.
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Answer<Version>>;
+    /// Appends items.
+    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>>;
+    /// Puts other items in the place of all.
+    async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>>;
+    /// Drops the oldest turns until the budget holds.
+    async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>>;
+    /// Creates a context that shares the items up to `at`, or all of them.
+    async fn fork(&self, key: &ContextKey, at: Option<Seq>, new: NewContext) -> Result<Answer<Created>>;
+    /// A page of items.
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<Answer<ItemPage>>;
+    /// The part that fits a token budget.
+    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>>;
+    /// A page of contexts.
+    async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>>;
+    /// A page of hits.
+    async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>>;
+    /// Whether requests can be served now.
+    async fn check(&self) -> Result<StoreHealth>;
+}
+
+/// A key made of parts that a face has parsed.
+impl From<(&TenantId, &ContextId)> for ContextKey {
+    fn from((tenant, id): (&TenantId, &ContextId)) -> Self {
+        Self::new(tenant.clone(), id.clone())
+    }
+}
+
+/// A manager, shared by all requests.
+pub(crate) type SharedManager = Arc<dyn ContextManager>;

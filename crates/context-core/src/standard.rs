@@ -1,0 +1,254 @@
+//! The manager that goes straight to a store.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Invalid, Result};
+use crate::id::{ContextKey, IdempotencyKey, TenantId};
+use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
+use crate::settings::LimitSettings;
+use crate::store::{
+    Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
+    SearchPage, SearchQuery, SeqRange, StoreHealth, TailQuery, repeated_client_id,
+};
+use crate::window::{self, Window, WindowRequest};
+use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
+
+/// Text over this many bytes is counted off the reactor; counting runs at a few megabytes a second.
+const COUNT_INLINE_BYTES_MAX: usize = 8 * 1024;
+/// Items read to find out what the smallest window would need.
+const MINIMUM_ITEMS: u32 = 512;
+
+/// Serves every operation from one store. Keeps no state of its own, so that any number of them may share
+/// the store.
+#[derive(Debug)]
+pub struct StandardContextManager {
+    store: Arc<dyn ContextStore>,
+    limits: LimitSettings,
+}
+
+impl StandardContextManager {
+    /// A manager over this store.
+    pub fn new(store: Arc<dyn ContextStore>, limits: LimitSettings) -> Self {
+        Self { store, limits }
+    }
+
+    /// Counts the items and writes them, once more if the context counts otherwise. The first guess saves a
+    /// read: a context's tokenizer never changes, and nearly all have the default one.
+    async fn counted(&self, key: &ContextKey, request: AppendRequest, write: Write) -> Result<Appended> {
+        if let Some((index, id)) = repeated_client_id(&request.items) {
+            let problem = format!("{:?} names two items of this append", id.as_str());
+            return Err(Invalid::new(format!("items[{index}].client_id"), problem).into());
+        }
+        if request.items.len() > self.limits.append_items {
+            return Err(Error::TooLarge {
+                what: "an append in items".into(),
+                actual: request.items.len() as u64,
+                limit: self.limits.append_items as u64,
+            });
+        }
+        let idempotency = request
+            .idempotency_key
+            .map(|key| fingerprint(key, write, &request.items));
+        let expected = request.expected;
+        let mut tokenizer = Tokenizer::default();
+        let mut items: Arc<[NewItem]> = count(request.items, tokenizer).await?.into();
+        // A second refusal needs a context that was deleted and created anew with another tokenizer meanwhile.
+        for _ in 0..3 {
+            let append = Append {
+                items: items.clone(),
+                tokenizer,
+                expected,
+                idempotency: idempotency.clone(),
+            };
+            let outcome = match write {
+                Write::Append => self.store.append(key, append).await,
+                Write::Replace => self.store.replace(key, append).await,
+            };
+            let Err(Error::TokenizerMismatch { actual }) = outcome else {
+                return outcome;
+            };
+            tokenizer = actual;
+            items = count(items.to_vec(), tokenizer).await?.into();
+        }
+        Err(Error::internal(
+            "the context's tokenizer changed three times during one append",
+        ))
+    }
+
+    async fn assemble(&self, key: &ContextKey, request: WindowRequest) -> Result<Window> {
+        let tail = self.store.tail(key, request.tail_query()).await?;
+        let budget = request.budget(&tail.context);
+        match window::assemble(tail, budget) {
+            Err(Error::BudgetTooSmall { .. }) => {
+                let query = TailQuery {
+                    max_tokens: Some(u64::MAX),
+                    reserve: 0,
+                    items_max: MINIMUM_ITEMS,
+                    ..request.tail_query()
+                };
+                window::assemble(self.store.tail(key, query).await?, budget)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextManager for StandardContextManager {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>> {
+        new.validate()?;
+        self.store.create(tenant, new).await.map(primary)
+    }
+
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
+        self.store.head(key).await.map(primary)
+    }
+
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Answer<Context>> {
+        patch.validate()?;
+        self.store.update(key, patch, expected).await.map(primary)
+    }
+
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Answer<Version>> {
+        self.store.delete(key, expected).await.map(primary)
+    }
+
+    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        if request.items.is_empty() {
+            return Err(Invalid::new("items", "is empty")
+                .hint("send at least one item")
+                .into());
+        }
+        self.counted(key, request, Write::Append).await.map(primary)
+    }
+
+    async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        self.counted(key, request, Write::Replace).await.map(primary)
+    }
+
+    async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>> {
+        let budget = WindowRequest {
+            max_tokens: Some(request.max_tokens),
+            reserve: 0,
+        };
+        let context = self.store.head(key).await?;
+        let window = self.assemble(key, budget).await?;
+        // The ranges were chosen at this version; a change in between makes them wrong, so it is a condition.
+        let expected = request.expected.or(Some(window.version));
+        let dropped = window
+            .omitted
+            .map_or((0, 0), |omitted| (omitted.items, omitted.tokens));
+        let changed = if request.dry_run || dropped.0 == 0 {
+            if request
+                .expected
+                .is_some_and(|expected| expected != context.version)
+            {
+                return Err(Error::VersionMismatch {
+                    expected: expected.unwrap_or_default(),
+                    actual: context.version,
+                });
+            }
+            context
+        } else {
+            self.store
+                .rewrite(key, ranges(window.items.iter().map(|item| item.seq)), expected)
+                .await?
+        };
+        Ok(primary(Truncation {
+            dropped_items: dropped.0,
+            dropped_tokens: dropped.1,
+            context: changed,
+        }))
+    }
+
+    async fn fork(&self, key: &ContextKey, at: Option<Seq>, new: NewContext) -> Result<Answer<Created>> {
+        new.validate()?;
+        self.store
+            .fork(key, at.unwrap_or(Seq::MAX), new)
+            .await
+            .map(primary)
+    }
+
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<Answer<ItemPage>> {
+        self.store.items(key, query).await.map(primary)
+    }
+
+    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>> {
+        self.assemble(key, request).await.map(primary)
+    }
+
+    async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
+        self.store.list(tenant, query).await.map(primary)
+    }
+
+    async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
+        self.store.search(tenant, query).await.map(primary)
+    }
+
+    async fn check(&self) -> Result<StoreHealth> {
+        self.store.check().await
+    }
+}
+
+/// The two ways to write items.
+#[derive(Clone, Copy, Debug)]
+enum Write {
+    Append,
+    Replace,
+}
+
+fn primary<T>(value: T) -> Answer<T> {
+    Answer {
+        value,
+        origin: Origin::Primary,
+    }
+}
+
+async fn count(mut items: Vec<NewItem>, tokenizer: Tokenizer) -> Result<Vec<NewItem>> {
+    let bytes: usize = items.iter().map(|item| item.text().len()).sum();
+    let work = move || {
+        items.iter_mut().for_each(|item| item.count(tokenizer));
+        items
+    };
+    if bytes <= COUNT_INLINE_BYTES_MAX {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::internal(format!("counting tokens: {error}")))
+}
+
+fn fingerprint(key: IdempotencyKey, write: Write, items: &[NewItem]) -> Idempotency {
+    let mut hash = Sha256::new();
+    hash.update([write as u8]);
+    for item in items {
+        hash.update((item.body.len() as u64).to_le_bytes());
+        hash.update(item.body.as_bytes());
+    }
+    Idempotency {
+        key,
+        fingerprint: hash.finalize().into(),
+    }
+}
+
+/// Ascending seqs as ranges.
+fn ranges(seqs: impl Iterator<Item = Seq>) -> Vec<SeqRange> {
+    let mut ranges: Vec<SeqRange> = Vec::new();
+    for seq in seqs {
+        match ranges.last_mut() {
+            Some(range) if range.last + 1 == seq => range.last = seq,
+            _ => ranges.push(SeqRange {
+                first: seq,
+                last: seq,
+            }),
+        }
+    }
+    ranges
+}
