@@ -199,5 +199,3 @@ pub(crate) fn conclude<T, E>(
 
 #[cfg(all(test, loom))]
 mod models;
-#[cfg(all(test, not(loom)))]
-mod tests;
