@@ -66,6 +66,19 @@ impl EmbeddedStore {
         })
     }
 
+    /// Brings the schema up to date, creating the data file if it is not there; answers its version.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub fn migrate(settings: &EmbeddedSettings) -> Result<i64> {
+        database::Database::prepare(settings)?.schema_version()
+    }
+
+    /// Looks through the whole file; answers what is wrong with it. Takes as long as reading it.
+    pub async fn verify(&self) -> Result<Vec<String>> {
+        self.readers.read(database::verify).await
+    }
+
     /// Finishes the writes that wait, leaves the index for the next start, and closes the file. Blocks for as
     /// long as the writes take. Dropping the store does the same.
     pub fn close(&self) {

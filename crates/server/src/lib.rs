@@ -1,3 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+pub mod app;
 pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod cursor;
+pub mod listener;
+pub mod rest;
+pub mod shutdown;
+pub mod sweeper;
+pub mod telemetry;
+pub mod transfer;
