@@ -49,7 +49,7 @@ impl Default for InMemorySettings {
             enabled: true,
             max_size: 10_000,
             max_bytes: ByteSize::mib(256),
-            ttl: Duration::from_secs(300),
+            ttl: Duration::from_mins(5),
             max_item_size: ByteSize::mib(1),
         }
     }
@@ -116,7 +116,7 @@ impl Default for RedisSettings {
             endpoints: Vec::new(),
             password: None,
             db: 0,
-            ttl: Duration::from_secs(3600),
+            ttl: Duration::from_hours(1),
             max_retries: 3,
             dial_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(3),
@@ -125,7 +125,7 @@ impl Default for RedisSettings {
             min_idle_conns: 10,
             max_conn_age: Duration::ZERO,
             pool_timeout: Duration::from_secs(4),
-            idle_timeout: Duration::from_secs(300),
+            idle_timeout: Duration::from_mins(5),
             mode: RedisMode::Auto,
         }
     }
@@ -168,7 +168,7 @@ impl Default for WarmingSettings {
             enabled: true,
             recent_contexts_count: 100,
             popular_contexts_count: 50,
-            warmup_interval: Duration::from_secs(300),
+            warmup_interval: Duration::from_mins(5),
         }
     }
 }
@@ -197,7 +197,7 @@ impl CacheSettings {
     pub fn problems(&self) -> Vec<(String, String, String)> {
         let mut problems = Vec::new();
         let mut add = |key: &str, problem: &str, hint: &str| {
-            problems.push((key.to_owned(), problem.to_owned(), hint.to_owned()))
+            problems.push((key.to_owned(), problem.to_owned(), hint.to_owned()));
         };
         let redis = &self.redis;
         if redis.enabled && redis.endpoints.is_empty() {

@@ -1,8 +1,8 @@
-//! The embedded store: SQLite in one file, used when no database is configured.
+//! The embedded store: `SQLite` in one file, used when no database is configured.
 //!
 //! One thread writes and commits in groups ([`writer`]); a few connections read snapshots ([`readers`]); a
 //! thread of its own feeds the full text index ([`index`]). Nothing that decides anything is kept in memory,
-//! so several processes may share the file: `contextkeep ctx` works while the server runs. Any SQLite tool
+//! so several processes may share the file: `contextkeep ctx` works while the server runs. Any `SQLite` tool
 //! can open it; the schema is in `migrations/embedded`.
 
 mod append;
@@ -99,7 +99,7 @@ impl EmbeddedStore {
     ) -> Result<Appended> {
         let backlog = self.backlog.clone();
         let outcome = self.writer.write(job, move |outcome| {
-            backlog.add(outcome.stream_no, outcome.new_items)
+            backlog.add(outcome.stream_no, outcome.new_items);
         });
         Ok(outcome.await?.appended)
     }

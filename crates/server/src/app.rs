@@ -115,7 +115,7 @@ pub fn router(
         settings: Arc::new(config.server.clone()),
         draining,
     };
-    rest::router(rest, gatekeeper, Router::new())
+    rest::router(&rest, gatekeeper, Router::new())
 }
 
 async fn listen(config: &AppConfig) -> anyhow::Result<TcpListener> {

@@ -31,7 +31,7 @@ const USAGE: u8 = 2;
     max_term_width = 100
 )]
 struct Cli {
-    /// Configuration file: YAML, TOML or JSON. Also CONTEXTKEEP_CONFIG; `contextkeep.yaml` is read if it is there
+    /// Configuration file: YAML, TOML or JSON. Also `CONTEXTKEEP_CONFIG`; `contextkeep.yaml` is read if it is there
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the embedded store
@@ -57,7 +57,7 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Read conversations in: OpenAI chat lines or an export
+    /// Read conversations in: `OpenAI` chat lines or an export
     Import(transfer::Import),
     /// Write contexts out
     Export(transfer::Export),

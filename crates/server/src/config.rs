@@ -135,7 +135,7 @@ impl Default for DatabaseSettings {
             dsn: None,
             max_open_conns: 50,
             max_idle_conns: 25,
-            conn_max_lifetime: Duration::from_secs(300),
+            conn_max_lifetime: Duration::from_mins(5),
             conn_max_idle_time: Duration::from_secs(90),
             health_check_interval: Duration::from_secs(30),
         }

@@ -87,7 +87,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// The whole face. `beside` is what else is served on the same port (MCP); it passes the same gate.
-pub fn router(rest: Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
+pub fn router(rest: &Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
     let (routes, document) = documented().split_for_parts();
     let document = Arc::new(document);
     let routes = routes
@@ -104,7 +104,7 @@ pub fn router(rest: Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
         })
         .with_state(rest.clone())
         .merge(beside);
-    middleware::around(routes, &rest, gatekeeper)
+    middleware::around(routes, rest, gatekeeper)
 }
 
 /// An answer as JSON.

@@ -148,7 +148,7 @@ impl Database {
     }
 }
 
-/// What is wrong with the file, by SQLite's own check and ours.
+/// What is wrong with the file, by `SQLite`'s own check and ours.
 pub(super) fn verify(connection: &Connection) -> Result<Vec<String>> {
     let mut statement = connection.prepare("PRAGMA quick_check(10)")?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;

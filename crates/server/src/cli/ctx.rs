@@ -5,6 +5,7 @@ use std::io::Read as _;
 use anyhow::Context as _;
 use contextkeep_core::item::NewItem;
 use contextkeep_core::search::Query;
+use contextkeep_core::settings::LimitSettings;
 use contextkeep_core::store::{ItemQuery, ListPosition, ListQuery, Order, SearchQuery};
 use contextkeep_core::{
     AppendRequest, ContextId, ContextKey, ContextManager, IdempotencyKey, NewContext, Seq, TenantId,
@@ -88,7 +89,7 @@ enum Command {
         /// Most contexts
         #[arg(long, default_value_t = 50)]
         limit: u32,
-        /// next_cursor of the page before
+        /// `next_cursor` of the page before
         #[arg(long)]
         cursor: Option<String>,
     },
@@ -114,19 +115,16 @@ impl Ctx {
     pub(super) async fn run(self, config: &AppConfig, parts: &Parts) -> anyhow::Result<()> {
         let manager = parts.manager.as_ref();
         let tenant = self.tenant.tenant;
+        let limits = &config.context_manager.limits;
         let key = |id: ContextId| ContextKey::new(tenant.clone(), id);
         match self.command {
             Command::Create { id, agent, name } => {
-                let created = manager
-                    .create(
-                        &tenant,
-                        NewContext {
-                            id,
-                            name,
-                            ..NewContext::of_agent(agent)
-                        },
-                    )
-                    .await?;
+                let new = NewContext {
+                    id,
+                    name,
+                    ..NewContext::of_agent(agent)
+                };
+                let created = manager.create(&tenant, new).await?;
                 output::print_json(&ContextBody::from(&created.value.context))
             }
             Command::Append {
@@ -135,7 +133,7 @@ impl Ctx {
                 text,
                 key: idempotency_key,
             } => {
-                let items = items_of(items, text, config.context_manager.limits.item_size.as_u64())?;
+                let items = items_of(items, text, limits.item_size.as_u64())?;
                 let request = AppendRequest {
                     items,
                     expected: None,
@@ -149,25 +147,14 @@ impl Ctx {
                 max_tokens,
                 reserve,
             } => {
-                let window = manager
-                    .window(&key(id), WindowRequest { max_tokens, reserve })
-                    .await?;
+                let request = WindowRequest { max_tokens, reserve };
+                let window = manager.window(&key(id), request).await?;
                 lines(write::window(&window.value))
             }
-            Command::Items { id, after, limit } => {
-                let limit = limit.clamp(1, config.context_manager.limits.page_items);
-                let bytes_max = config.context_manager.limits.page_size.as_u64();
-                let query = ItemQuery {
-                    after,
-                    before: Seq::MAX,
-                    order: Order::Ascending,
-                    limit,
-                    bytes_max,
-                };
-                lines(write::page(&manager.items(&key(id), query).await?.value, None))
-            }
+            Command::Items { id, after, limit } => items(manager, &key(id), after, limit, limits).await,
             Command::Show { id } => {
-                output::print_json(&ContextBody::from(&manager.get(&key(id)).await?.value))
+                let context = manager.get(&key(id)).await?.value;
+                output::print_json(&ContextBody::from(&context))
             }
             Command::List { agent, limit, cursor } => list(manager, &tenant, agent, limit, cursor).await,
             Command::Search {
@@ -176,15 +163,7 @@ impl Ctx {
                 limit,
             } => {
                 parts.settle().await?;
-                let query = SearchQuery {
-                    query: Query::parse(&query)?,
-                    context,
-                    role: None,
-                    offset: 0,
-                    limit,
-                };
-                let page = manager.search(&tenant, query).await?.value;
-                lines(write::hits(&page.hits, None, page.lag_items))
+                search(manager, &tenant, &query, context, limit).await
             }
             Command::Delete { id } => {
                 let version = manager.delete(&key(id), None).await?.value;
@@ -192,6 +171,42 @@ impl Ctx {
             }
         }
     }
+}
+
+async fn items(
+    manager: &dyn ContextManager,
+    key: &ContextKey,
+    after: Seq,
+    limit: u32,
+    limits: &LimitSettings,
+) -> anyhow::Result<()> {
+    let query = ItemQuery {
+        after,
+        before: Seq::MAX,
+        order: Order::Ascending,
+        limit: limit.clamp(1, limits.page_items),
+        bytes_max: limits.page_size.as_u64(),
+    };
+    let page = manager.items(key, query).await?.value;
+    lines(write::page(&page, None))
+}
+
+async fn search(
+    manager: &dyn ContextManager,
+    tenant: &TenantId,
+    query: &str,
+    context: Option<ContextId>,
+    limit: u32,
+) -> anyhow::Result<()> {
+    let query = SearchQuery {
+        query: Query::parse(query)?,
+        context,
+        role: None,
+        offset: 0,
+        limit,
+    };
+    let page = manager.search(tenant, query).await?.value;
+    lines(write::hits(&page.hits, None, page.lag_items))
 }
 
 async fn list(

@@ -18,22 +18,20 @@ pub(super) fn migrate(config: &AppConfig) -> anyhow::Result<()> {
 
 /// Looks at everything that can be looked at from here.
 pub(super) async fn run(loaded: &Loaded<AppConfig>) -> anyhow::Result<()> {
-    let mut report = String::from("ok    the configuration has no problems\n");
+    let mut report = vec!["ok    the configuration has no problems".to_owned()];
     for note in without_effect(loaded) {
-        report.push_str(&format!("note  {note}\n"));
+        report.push(format!("note  {note}"));
     }
     let mut failed = false;
     let folder = loaded.value.context_manager.embedded.path.display().to_string();
     match examine(&loaded.value).await {
-        Ok(lines) => lines
-            .iter()
-            .for_each(|line| report.push_str(&format!("ok    {line}\n"))),
+        Ok(lines) => report.extend(lines.into_iter().map(|line| format!("ok    {line}"))),
         Err(error) => {
             failed = true;
-            report.push_str(&format!("FAIL  the store in {folder}: {error:#}\n"));
+            report.push(format!("FAIL  the store in {folder}: {error:#}"));
         }
     }
-    output::print(report.as_bytes())?;
+    output::print((report.join("\n") + "\n").as_bytes())?;
     if failed {
         bail!("something is wrong; see above");
     }

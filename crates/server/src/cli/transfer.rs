@@ -149,7 +149,7 @@ impl Export {
                     &mut io::stdout().lock(),
                     &bar,
                 )
-                .await?
+                .await?;
             }
             Some(path) => {
                 let unfinished = path.with_added_extension("part");

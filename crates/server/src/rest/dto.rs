@@ -1,5 +1,10 @@
 //! Shapes on the wire. They exist here only; the core's types are not serialised for the wire's sake.
 
+#![expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three different wishes in a merge patch"
+)]
+
 use contextkeep_core::item::NewItem;
 use contextkeep_core::store::{Appended, Hit, ItemPage};
 use contextkeep_core::{
@@ -14,7 +19,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateContext<'body> {
-    /// 1 to 128 letters, digits and `. _ - ~ : @`. Creating the same context twice is one creation. A UUIDv7 if absent.
+    /// 1 to 128 letters, digits and `. _ - ~ : @`. Creating the same context twice is one creation. A `UUIDv7` if absent.
     id: Option<String>,
     /// The agent that the context belongs to.
     agent_id: String,
@@ -138,7 +143,7 @@ fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Items<'body> {
-    /// OpenAI chat messages, OpenAI responses items or Anthropic messages; `client_id`, `pinned`, `importance`
+    /// `OpenAI` chat messages, `OpenAI` responses items or Anthropic messages; `client_id`, `pinned`, `importance`
     /// and `metadata` may stand beside their own fields.
     #[serde(borrow)]
     #[schema(value_type = Vec<Object>)]
@@ -458,7 +463,7 @@ pub(crate) mod write {
         number(&mut out, "version", window.version);
         out.push(b',');
         each(&mut out, "reasons", &window.reasons, |out, reason| {
-            string(out, reason.as_str())
+            string(out, reason.as_str());
         });
         out.push(b'}');
         out

@@ -48,7 +48,7 @@ async fn observe(request: Request, next: Next) -> Answer {
         .and_then(|code| code.to_str().ok())
         .unwrap_or_default();
     // Paths carry ids and bodies carry conversations: neither is logged.
-    let duration_ms = begun.elapsed().as_micros() as u64 / 1000;
+    let duration_ms = begun.elapsed().as_secs_f64() * 1000.0;
     if status.is_server_error() {
         tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request failed");
     } else {

@@ -53,7 +53,11 @@ pub const CODES: &[Code] = &[
 
 /// What a client gets instead of an answer.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+/// Boxed, because most results are not problems.
+#[derive(Debug)]
+struct Parts {
     code: &'static str,
     status: u16,
     detail: String,
@@ -63,7 +67,7 @@ pub struct Problem {
     retry_after_seconds: Option<u64>,
 }
 
-/// The document's shape, for the OpenAPI document.
+/// The document's shape, for the `OpenAPI` document.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemDocument<'problem> {
@@ -90,7 +94,7 @@ impl Problem {
     /// A problem of this face.
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
         let status = find(code).map_or(500, |code| code.status);
-        Self {
+        Self(Box::new(Parts {
             code,
             status,
             detail: detail.into(),
@@ -98,26 +102,26 @@ impl Problem {
             hint: None,
             extra: Vec::new(),
             retry_after_seconds: None,
-        }
+        }))
     }
 
     /// Adds what would work.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     /// Adds when to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.0.retry_after_seconds = Some(seconds);
         self
     }
 
     /// The stable code.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 }
 
@@ -131,24 +135,24 @@ fn find(code: &str) -> Option<&'static Code> {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let mut problem = Self::new(error.code(), error.to_string());
-        problem.hint = error.hint().map(str::to_owned);
-        problem.retry_after_seconds = error.retry_after().map(|after| after.as_secs().max(1));
+        problem.0.hint = error.hint().map(str::to_owned);
+        problem.0.retry_after_seconds = error.retry_after().map(|after| after.as_secs().max(1));
         match &error {
             Error::Invalid(invalid) => {
-                problem.field = Some(invalid.field.to_string());
-                problem.detail.clone_from(&invalid.problem);
+                problem.0.field = Some(invalid.field.to_string());
+                problem.0.detail.clone_from(&invalid.problem);
             }
             Error::TooLarge { actual, limit, .. } => {
-                problem.extra = vec![("actual", *actual), ("limit", *limit)]
+                problem.0.extra = vec![("actual", *actual), ("limit", *limit)];
             }
-            Error::VersionMismatch { actual, .. } => problem.extra = vec![("current_version", *actual)],
-            Error::ClientIdReused { seq, .. } => problem.extra = vec![("seq", *seq)],
-            Error::BudgetTooSmall { minimum, .. } => problem.extra = vec![("minimum", *minimum)],
-            Error::ContextDiffers { field } => problem.field = Some((*field).to_owned()),
+            Error::VersionMismatch { actual, .. } => problem.0.extra = vec![("current_version", *actual)],
+            Error::ClientIdReused { seq, .. } => problem.0.extra = vec![("seq", *seq)],
+            Error::BudgetTooSmall { minimum, .. } => problem.0.extra = vec![("minimum", *minimum)],
+            Error::ContextDiffers { field } => problem.0.field = Some((*field).to_owned()),
             Error::Internal { .. } => {
                 // The detail is for the log; a client can do nothing with it.
                 tracing::error!(%error, "internal error");
-                "a defect of the server; its log has the detail".clone_into(&mut problem.detail);
+                "a defect of the server; its log has the detail".clone_into(&mut problem.0.detail);
             }
             _ => {}
         }
@@ -161,17 +165,18 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
+        let parts = *self.0;
         let document = ProblemDocument {
-            code: self.code,
-            status: self.status,
-            title: find(self.code).map_or("", |code| code.meaning),
-            detail: &self.detail,
-            field: self.field.as_deref(),
-            hint: self.hint.as_deref(),
-            extra: self.extra.into_iter().collect(),
+            code: parts.code,
+            status: parts.status,
+            title: find(parts.code).map_or("", |code| code.meaning),
+            detail: &parts.detail,
+            field: parts.field.as_deref(),
+            hint: parts.hint.as_deref(),
+            extra: parts.extra.into_iter().collect(),
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(parts.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -179,7 +184,7 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = parts.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -187,7 +192,7 @@ impl IntoResponse for Problem {
         }
         headers.insert(
             HeaderName::from_static("contextkeep-code"),
-            HeaderValue::from_static(self.code),
+            HeaderValue::from_static(parts.code),
         );
         response
     }

@@ -83,18 +83,17 @@ pub fn export_context<'manager>(
                     }
                 }
                 let written = written + page.items.len() as u64;
-                match page.items.last().filter(|_| page.more) {
-                    Some(last) => Ok(Some((
+                if let Some(last) = page.items.last().filter(|_| page.more) {
+                    Ok(Some((
                         text,
                         State::Items {
                             after: last.seq,
                             written,
                         },
-                    ))),
-                    None => {
-                        text.extend(end(format, written));
-                        Ok(Some((text, State::Done)))
-                    }
+                    )))
+                } else {
+                    text.extend(end(format, written));
+                    Ok(Some((text, State::Done)))
                 }
             }
             State::Done => Ok(None),
