@@ -86,6 +86,12 @@ pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> O
     }
 }
 
+/// Starts counting; the returned function tells how long ago that was. For messages, never for decisions.
+pub fn stopwatch() -> impl Fn() -> Duration {
+    let started = now();
+    move || now().duration_since(started)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "deadlines of real processes are measured on the real clock"
