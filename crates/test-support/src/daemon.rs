@@ -101,8 +101,17 @@ impl Daemon {
                 pid.as_raw_nonzero()
             )));
         }
-        let mut command = self.command(&self.program);
-        command.args(&self.args).current_dir(self.data());
+        // By way of a shell that records itself before it becomes the server: should we be killed right now, whoever
+        // cleans up finds it. The record is written again below, for systems where the shell can't.
+        let record = folder::forget(&self.root, &self.name)?;
+        let mut command = self.command(Path::new("/bin/sh"));
+        command
+            .args(["-c", include_str!("daemon/start.sh"), "start"])
+            .arg(record);
+        command
+            .arg(&self.program)
+            .args(&self.args)
+            .current_dir(self.data());
         let started = process::spawn(&mut command, &self.log())?;
         folder::record(&self.root, &self.name, started.pid)?;
         Ok(started)

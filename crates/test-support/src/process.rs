@@ -167,9 +167,14 @@ pub fn signal_group(pid: Pid, signal: Signal) {
 }
 
 /// Whether the process is there and is not a zombie.
+///
+/// A process whose first thread has ended while others still run is a zombie to look at, and still holds its ports:
+/// it counts as alive.
 pub fn is_alive(pid: Pid) -> bool {
     match fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) {
-        Ok(stat) => parse_stat(&stat).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X')),
+        Ok(stat) => {
+            parse_stat(&stat).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X') || stat.threads > 1)
+        }
         Err(_) if Path::new("/proc/self").exists() => false,
         Err(_) => rustix::process::test_kill_process(pid).is_ok(),
     }
@@ -278,6 +283,7 @@ fn table_from_ps() -> Vec<(Pid, i32)> {
 struct Stat {
     state: char,
     parent: i32,
+    threads: u32,
     started: u64,
 }
 
@@ -287,11 +293,14 @@ fn parse_stat(stat: &str) -> Option<Stat> {
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    // The 22nd field of proc(5), where the state is the third and the parent the fourth.
+    // The 20th and 22nd field of proc(5), where the state is the third and the parent the fourth.
+    let threads = fields.nth(15)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         state,
         parent,
-        started: fields.nth(17)?.parse().ok()?,
+        threads,
+        started,
     })
 }
 

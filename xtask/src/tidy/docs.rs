@@ -1,4 +1,4 @@
-//! The documents that must be there, and the numbers of the decisions.
+//! The documents that must be there, the numbers of the decisions, and one toolchain for everybody.
 
 use super::Tree;
 
@@ -17,6 +17,7 @@ pub(super) fn check(tree: &Tree) -> Vec<String> {
         .iter()
         .filter(|path| tree.text(path).is_none_or(|text| text.trim().is_empty()));
     let mut problems: Vec<String> = missing.map(|path| format!("{path}: missing")).collect();
+    problems.extend(other_toolchain(tree));
     let mut expected = 1;
     for (path, _) in tree.files(DECISIONS, ".md") {
         let name = path.strip_prefix(DECISIONS).unwrap_or(path);
@@ -39,6 +40,20 @@ pub(super) fn check(tree: &Tree) -> Vec<String> {
         }
     }
     problems
+}
+
+/// The image is built by the toolchain that everybody else uses.
+fn other_toolchain(tree: &Tree) -> Option<String> {
+    let pinned = tree
+        .text("rust-toolchain.toml")?
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = "))?;
+    let image = format!("FROM rust:{}-", pinned.trim_matches('"'));
+    let same = tree
+        .text("Dockerfile")?
+        .lines()
+        .any(|line| line.starts_with(&image));
+    (!same).then(|| format!("Dockerfile: builds with another toolchain than rust-toolchain.toml's {pinned}"))
 }
 
 #[cfg(test)]
@@ -70,6 +85,14 @@ mod tests {
         ] {
             assert_eq!(problems(decisions).len(), 1, "{decisions:?}");
         }
+    }
+
+    #[test]
+    fn an_image_built_by_another_toolchain_is_found() {
+        let pinned = ("rust-toolchain.toml", "[toolchain]\nchannel = \"1.95.0\"\n");
+        let with = |image| other_toolchain(&Tree::of(&[pinned, ("Dockerfile", image)]));
+        assert_eq!(with("FROM rust:1.95.0-slim-bookworm AS build\n"), None);
+        assert!(with("FROM rust:1.94.0-slim-bookworm AS build\n").is_some());
     }
 
     #[test]

@@ -18,12 +18,14 @@ const PORT_ATTEMPTS: usize = 3;
 const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Settings that every member has. Replicas look for their primary ten times a second, so that a restart is
-/// noticed at once; shared memory segments are files, so that a killed server leaves nothing behind in the system.
+/// noticed at once; little WAL is kept, because the data may be in memory; shared memory segments are files, so that a
+/// killed server leaves nothing behind in the system.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 max_connections = 200
 max_wal_senders = 16
 max_replication_slots = 16
+max_wal_size = 256MB
 hot_standby = on
 wal_retrieve_retry_interval = '100ms'
 wal_receiver_status_interval = '1s'
@@ -50,7 +52,8 @@ impl PgClusterBuilder {
     }
 
     /// Whether commits reach the disk before they are acknowledged (`fsync`, `full_page_writes`). Off by default:
-    /// a test that kills processes needs no disk, only one that measures commits does.
+    /// a test that kills processes needs no disk, only one that measures commits does; then add
+    /// `setting("max_wal_size", "1GB")`, the server's own default.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
@@ -68,7 +71,12 @@ impl PgClusterBuilder {
     ///
     /// When Postgres is not installed or a member does not come up; the error carries the end of its log.
     pub fn start(self) -> Result<PgCluster> {
-        self.start_in(&Arc::new(Folder::create(Lifetime::Owner)?))
+        let folder = if self.durable {
+            Folder::create_on_disk(Lifetime::Owner)?
+        } else {
+            Folder::create(Lifetime::Owner)?
+        };
+        self.start_in(&Arc::new(folder))
     }
 
     /// Starts the cluster in a folder that it shares with other servers. One cluster fits into a folder.

@@ -84,7 +84,10 @@ fn children_and_grandchildren_are_found() {
 fn a_name_with_blanks_and_brackets_does_not_confuse_the_parser() {
     let stat =
         parse_stat("42 (a) Z 7 (b)) S 17 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 777 23").unwrap();
-    assert_eq!((stat.state, stat.parent, stat.started), ('S', 17, 777));
+    assert_eq!(
+        (stat.state, stat.parent, stat.threads, stat.started),
+        ('S', 17, 20, 777)
+    );
     assert!(parse_stat("garbage").is_none());
 }
 
