@@ -18,14 +18,12 @@ const PORT_ATTEMPTS: usize = 3;
 const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Settings that every member has. Replicas look for their primary ten times a second, so that a restart is
-/// noticed at once; little WAL is kept, because the data may be in memory; shared memory segments are files, so that a
-/// killed server leaves nothing behind in the system.
+/// noticed at once; shared memory segments are files, so that a killed server leaves nothing behind in the system.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 max_connections = 200
 max_wal_senders = 16
 max_replication_slots = 16
-max_wal_size = 256MB
 hot_standby = on
 wal_retrieve_retry_interval = '100ms'
 wal_receiver_status_interval = '1s'
@@ -52,8 +50,7 @@ impl PgClusterBuilder {
     }
 
     /// Whether commits reach the disk before they are acknowledged (`fsync`, `full_page_writes`). Off by default:
-    /// a test that kills processes needs no disk, only one that measures commits does; then add
-    /// `setting("max_wal_size", "1GB")`, the server's own default.
+    /// a test that kills processes needs no disk, only one that measures commits does.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
@@ -155,10 +152,12 @@ impl PgClusterBuilder {
     }
 
     fn settings_text(&self) -> String {
-        let durable = if self.durable { "on" } else { "off" };
-        let own = ["fsync", "full_page_writes"]
-            .map(|name| format!("{name} = {durable}\n"))
-            .concat();
+        // What is not durable may be in memory: there, little WAL is kept.
+        let own = if self.durable {
+            "fsync = on\nfull_page_writes = on\n"
+        } else {
+            "fsync = off\nfull_page_writes = off\nmax_wal_size = 256MB\n"
+        };
         let given = self
             .settings
             .iter()

@@ -7,7 +7,7 @@ fn given_settings_come_after_ours_and_are_quoted() {
         .setting("search_path", "it's");
     let text = builder.settings_text();
     assert!(
-        text.ends_with("fsync = off\nfull_page_writes = off\nwork_mem = '1MB'\nsearch_path = 'it''s'\n"),
+        text.ends_with("fsync = off\nfull_page_writes = off\nmax_wal_size = 256MB\nwork_mem = '1MB'\nsearch_path = 'it''s'\n"),
         "{text}"
     );
 }
