@@ -19,7 +19,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use contextkeep_test_support::services::{Mode, Urls};
-use contextkeep_test_support::{Folder, Lifetime, Services, keys, locate, teardown};
+use contextkeep_test_support::{Error, Folder, Lifetime, Services, keys, locate, teardown};
 
 pub(crate) use self::record::Record;
 
@@ -187,9 +187,14 @@ fn install_missing() -> Result<()> {
         ("postgresql", locate::postgres()),
         ("redis-server", locate::redis()),
     ] {
-        if let Err(error) = found {
-            missing.push(package);
-            errors.push(error.to_string());
+        match found {
+            Ok(_) => {}
+            Err(error @ Error::NotFound { .. }) => {
+                missing.push(package);
+                errors.push(error.to_string());
+            }
+            // A variable that points nowhere is mended by whoever set it, not by installing something else.
+            Err(error) => return Err(error.into()),
         }
     }
     if missing.is_empty() {

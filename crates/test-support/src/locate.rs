@@ -9,6 +9,8 @@ use crate::{Error, Result, process};
 
 /// Debian and its children keep Postgres' server programs here, out of `PATH`.
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
+/// What the harness runs of Postgres.
+const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 /// `CLUSTER ADDSLOTSRANGE` and `--cluster-port` appeared in 7.0.
 const OLDEST_REDIS: u32 = 7;
 /// `pg_reload_conf()` applies a new `primary_conninfo` since 13.
@@ -20,38 +22,41 @@ const OLDEST_POSTGRES: u32 = 13;
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] with what to install.
+/// [`Error::NotFound`] with what to install, [`Error::State`] when `$PG_BIN` is set and lacks one of them.
 pub fn postgres() -> Result<PathBuf> {
-    let given = env::get(keys::PG_BIN).map(PathBuf::from);
+    let complete = |folder: &PathBuf| {
+        POSTGRES_PROGRAMS
+            .iter()
+            .all(|program| is_program(&folder.join(program)))
+    };
+    if let Some(given) = env::get(keys::PG_BIN).map(PathBuf::from) {
+        return Some(given)
+            .filter(complete)
+            .ok_or_else(|| points_nowhere(keys::PG_BIN));
+    }
     let asked = || {
         let answer = process::run(Command::new("pg_config").arg("--bindir"), Duration::from_secs(5)).ok()?;
         Some(PathBuf::from(answer.trim()))
     };
-    let places = match given {
-        Some(folder) => vec![folder],
-        None => versioned(Path::new(DEBIAN_POSTGRES))
-            .into_iter()
-            .chain(asked())
-            .chain(env::path_folders())
-            .collect(),
-    };
-    places
+    let mut places = versioned(Path::new(DEBIAN_POSTGRES))
         .into_iter()
-        .find(|folder| ["initdb", "postgres", "pg_basebackup"].iter().all(|program| is_program(&folder.join(program))))
-        .ok_or_else(|| Error::NotFound {
-            program: "postgres".to_owned(),
-            hint: format!(
-                "install Postgres {OLDEST_POSTGRES} or newer (Debian: apt-get install postgresql) or set {} to its bin folder",
-                keys::PG_BIN
-            ),
-        })
+        .chain(std::iter::once_with(asked).flatten())
+        .chain(env::path_folders());
+    places.find(complete).ok_or_else(|| Error::NotFound {
+        program: "postgres".to_owned(),
+        hint: format!(
+            "install Postgres {OLDEST_POSTGRES} or newer (Debian: apt-get install postgresql), or set {} to its bin folder",
+            keys::PG_BIN
+        ),
+    })
 }
 
 /// `redis-server` or `valkey-server`: `$REDIS_SERVER`, else the first of them on `PATH`.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] with what to install, also when it is older than 7.0.
+/// [`Error::NotFound`] with what to install, also when it is older than 7.0; [`Error::State`] when
+/// `$REDIS_SERVER` is set and is no program.
 pub fn redis() -> Result<PathBuf> {
     let on_path = || {
         let names = ["redis-server", "valkey-server"];
@@ -69,10 +74,12 @@ pub fn redis() -> Result<PathBuf> {
         ),
     };
     let program = match env::get(keys::REDIS_SERVER).map(PathBuf::from) {
-        Some(given) => Some(given).filter(|path| is_program(path)),
-        None => on_path().find(|path| is_program(path)),
+        Some(given) if is_program(&given) => given,
+        Some(_) => return Err(points_nowhere(keys::REDIS_SERVER)),
+        None => on_path()
+            .find(|path| is_program(path))
+            .ok_or_else(|| not_found(""))?,
     };
-    let program = program.ok_or_else(|| not_found(""))?;
     let banner = process::run(Command::new(&program).arg("--version"), Duration::from_secs(5))?;
     match major_version(&banner) {
         Some(major) if major >= OLDEST_REDIS => Ok(program),
@@ -82,6 +89,10 @@ pub fn redis() -> Result<PathBuf> {
             banner.trim()
         ))),
     }
+}
+
+fn points_nowhere(key: &str) -> Error {
+    Error::State(format!("{key} is set, and there is no such program"))
 }
 
 /// `<root>/<version>/bin` for each version, newest first.
