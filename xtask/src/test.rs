@@ -137,6 +137,7 @@ fn by_nextest(args: &Args, running: Option<&Running>, skipped: &[String]) -> Res
     Ok(results::of_junit(&report).or_failure(status.success()))
 }
 
+/// `--tests` is every unit and integration test, but no bench, which knows nothing of our flags.
 fn by_cargo_test(args: &Args, running: Option<&Running>, skipped: &[String]) -> Result<Results> {
     let mut command = sh::command(
         "cargo",
@@ -144,7 +145,7 @@ fn by_cargo_test(args: &Args, running: Option<&Running>, skipped: &[String]) -> 
             "test",
             "--workspace",
             "--all-features",
-            "--all-targets",
+            "--tests",
             "--no-fail-fast",
         ],
     );
