@@ -22,4 +22,4 @@ pub use postgres::PgCluster;
 pub use proxy::Proxy;
 pub use redis::{RedisCluster, RedisNode};
 pub use services::Services;
-pub use wait::eventually;
+pub use wait::{eventually, eventually_async};

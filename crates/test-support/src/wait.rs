@@ -4,6 +4,10 @@
 //! happens here only, always with a deadline and always about a stated condition. Tests never sleep: what they
 //! wait for is a condition too, and [`eventually`] is how they wait for it.
 
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
@@ -86,6 +90,58 @@ pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> O
     }
 }
 
+/// As [`eventually`], for a probe that has to be awaited. Works in any runtime, paused time included: the pauses
+/// are real ones, taken by a thread of their own, because what is waited for lives in real time.
+///
+/// Dropping the future is safe at any point; at most one thread stays until its pause (50 ms) is over.
+///
+/// # Panics
+///
+/// When `probe` still returns `None` after `timeout`. A probe that never returns is not interrupted.
+pub async fn eventually_async<T>(
+    what: &str,
+    timeout: Duration,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let started = now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let late = now().duration_since(started) >= timeout;
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(!late, "gave up after {timeout:?} waiting for {what}");
+        nap_async(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A pause that leaves the executor's thread free.
+async fn nap_async(pause: Duration) {
+    #[derive(Default)]
+    struct Shared {
+        over: bool,
+        waker: Option<Waker>,
+    }
+    let shared = Arc::new(Mutex::new(Shared::default()));
+    let napping = Arc::clone(&shared);
+    thread::spawn(move || {
+        nap(pause);
+        let mut shared = napping.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.over = true;
+        shared.waker.take().map(Waker::wake)
+    });
+    poll_fn(|context| {
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.over {
+            return Poll::Ready(());
+        }
+        shared.waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Starts counting; the returned function tells how long ago that was. For messages, never for decisions.
 pub fn stopwatch() -> impl Fn() -> Duration {
     let started = now();
@@ -105,7 +161,7 @@ fn now() -> Instant {
     reason = "the pause between two looks; see the module's documentation"
 )]
 fn nap(pause: Duration) {
-    std::thread::sleep(pause);
+    thread::sleep(pause);
 }
 
 #[cfg(test)]
