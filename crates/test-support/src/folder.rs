@@ -10,15 +10,17 @@
 //!    reads from a pipe only the owner holds, and so wakes when the owner is gone, however it went.
 //! 3. Logs outlive a failure: a panicking owner, or one that called [`Folder::keep_logs`], leaves `log/`.
 
+mod watchdog;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use self::watchdog::Watchdog;
 use crate::process::{self, Identity, Pid, Signal};
 use crate::user::User;
 use crate::wait::{self, Look};
@@ -280,41 +282,6 @@ fn temporary_root(place: Option<&Path>) -> Result<PathBuf> {
     }
     remove(&root)?;
     make(builder.tempdir_in("/tmp"))
-}
-
-/// The shell that tears the folder down when its owner is gone.
-#[derive(Debug)]
-struct Watchdog {
-    child: Child,
-    pipe: Option<ChildStdin>,
-}
-
-impl Watchdog {
-    fn start(root: &Path) -> Result<Self> {
-        let script = root.join("watchdog.sh");
-        fs::write(&script, include_str!("folder/watchdog.sh")).map_err(Error::at("write", &script))?;
-        let mut command = Command::new("/bin/sh");
-        command.arg(&script).arg(root);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // Not in our group: a Ctrl-C must not end it before it has done its work. Not in our folder: it may go.
-        let spawned = command.process_group(0).current_dir("/").spawn();
-        let mut child = spawned.map_err(|e| Error::io("start the watchdog", e))?;
-        let pipe = child.stdin.take();
-        Ok(Self { child, pipe })
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        // It wakes, finds no marker and ends. (Field order is no help: the child has to be waited for after.)
-        drop(self.pipe.take());
-        if let Err(error) = self.child.wait() {
-            writeln!(std::io::stderr(), "could not wait for the watchdog: {error}").unwrap_or_default();
-        }
-    }
 }
 
 #[cfg(test)]
