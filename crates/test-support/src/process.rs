@@ -195,8 +195,13 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of this process.
+    pub fn own() -> Option<Self> {
+        Self::of(rustix::process::getpid())
+    }
+
     /// Of a process that is there now.
-    pub(crate) fn of(pid: Pid) -> Option<Self> {
+    pub fn of(pid: Pid) -> Option<Self> {
         match fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) {
             Ok(stat) => Some(Self {
                 pid,
@@ -208,7 +213,7 @@ impl Identity {
     }
 
     /// As [`fmt::Display`] wrote it.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (pid, started) = text.trim().split_once(' ')?;
         Some(Self {
             pid: Pid::from_raw(pid.parse().ok()?)?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use contextkeep_test_support::Lifetime;
-use contextkeep_test_support::process::{self, Pid};
+use contextkeep_test_support::process::Identity;
 use serde::{Deserialize, Serialize};
 
 use crate::sh;
@@ -14,8 +14,8 @@ use crate::sh;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     name: String,
-    /// The process of the `test` that owns it; `up` has none.
-    owner: Option<u32>,
+    /// The process of the `test` that owns it, with its start time; `up` has none.
+    owner: Option<String>,
     root: Option<PathBuf>,
     compose: Option<String>,
 }
@@ -23,8 +23,13 @@ pub(crate) struct Record {
 impl Record {
     /// The record of this process' services, of which there are none yet.
     pub(super) fn new(lifetime: Lifetime) -> Result<Self> {
-        let owner = (lifetime == Lifetime::Owner).then(std::process::id);
-        let name = owner.map_or_else(|| "up".to_owned(), |pid| format!("test-{pid}"));
+        let owned = lifetime == Lifetime::Owner;
+        let name = if owned {
+            format!("test-{}", std::process::id())
+        } else {
+            "up".to_owned()
+        };
+        let owner = Identity::own().filter(|_| owned).map(|own| own.to_string());
         let record = Self {
             name,
             owner,
@@ -74,8 +79,8 @@ impl Record {
 
     /// Whether its owner still runs and will end it itself.
     pub(crate) fn is_owned(&self) -> bool {
-        let pid = self.owner.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        pid.is_some_and(process::is_alive)
+        let owner = self.owner.as_deref().and_then(Identity::parse);
+        owner.is_some_and(Identity::is_alive)
     }
 
     /// What it is called in messages.
