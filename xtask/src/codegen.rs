@@ -8,7 +8,40 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// The table: which page is the standard output of which command. Pages are added here and nowhere else.
-const PAGES: [Page; 0] = [];
+const PAGES: [Page; 6] = [
+    Page {
+        path: "docs/reference/configuration.md",
+        cargo: &[
+            "run",
+            "-q",
+            "-p",
+            "contextkeep-server",
+            "--",
+            "docs",
+            "configuration",
+        ],
+    },
+    Page {
+        path: "docs/reference/contextkeep.schema.json",
+        cargo: &["run", "-q", "-p", "contextkeep-server", "--", "config", "schema"],
+    },
+    Page {
+        path: "docs/reference/errors.md",
+        cargo: &["run", "-q", "-p", "contextkeep-server", "--", "docs", "errors"],
+    },
+    Page {
+        path: "docs/reference/openapi.json",
+        cargo: &["run", "-q", "-p", "contextkeep-server", "--", "docs", "openapi"],
+    },
+    Page {
+        path: "docs/reference/cli.md",
+        cargo: &["run", "-q", "-p", "contextkeep-server", "--", "docs", "cli"],
+    },
+    Page {
+        path: "docs/reference/mcp-tools.json",
+        cargo: &["run", "-q", "-p", "contextkeep-server", "--", "docs", "mcp-tools"],
+    },
+];
 
 /// A generated file.
 struct Page {
