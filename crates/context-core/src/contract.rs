@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, ManualClock};
 use crate::context::JsonObject;
+use crate::item::Kind;
 use crate::search::Query;
 use crate::store::{
     Append, Appended, ContextStore, Idempotency, ItemPage, ItemQuery, ListPosition, ListQuery, Order,

@@ -412,6 +412,7 @@ impl ContextStore for FakeStore {
                 taken += 1;
             }
             let (older, run) = entry.items.split_at(entry.items.len() - taken);
+            let before = older.last().map(|item| item.traits.kind);
             let kept = older
                 .iter()
                 .filter(|item| item.traits.always_kept())
@@ -421,6 +422,7 @@ impl ContextStore for FakeStore {
                 context: entry.context.clone(),
                 kept,
                 run: run.to_vec(),
+                before,
             })
         })
     }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
+use crate::item::Kind;
 use crate::search::Query;
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Role, Seq, Timestamp, Tokenizer, Version};
 
@@ -222,6 +223,9 @@ pub struct Tail {
     pub kept: Vec<Item>,
     /// The newest items without a gap, oldest first.
     pub run: Vec<Item>,
+    /// What kind of item comes right before the run, if any does: a run must not begin between reasoning and
+    /// what follows it.
+    pub before: Option<Kind>,
 }
 
 /// Which contexts to list.

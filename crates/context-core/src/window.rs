@@ -118,10 +118,15 @@ pub struct Window {
 /// # Errors
 /// [`Error::BudgetTooSmall`] if instructions, pinned items and the smallest step at the end do not fit.
 pub fn assemble(tail: Tail, budget: u64) -> Result<Window> {
-    let Tail { context, kept, run } = tail;
+    let Tail {
+        context,
+        kept,
+        run,
+        before,
+    } = tail;
     // Whether everything older than the run is in anyway, so that the run may begin with its first item.
     let reaches_start = (kept.len() + run.len()) as u64 == context.item_count;
-    let cuts = legal_cuts(&run, reaches_start);
+    let cuts = legal_cuts(&run, before, reaches_start);
     let cut = choose(&kept, &run, &cuts, reaches_start, budget)?;
 
     let older = kept.into_iter().chain(
@@ -163,7 +168,7 @@ pub fn assemble(tail: Tail, budget: u64) -> Result<Window> {
 
 /// Places in `run` where it may be cut: `cuts[i]` says whether the run may begin with item `i` (W3), and
 /// whether a turn begins there.
-fn legal_cuts(run: &[Item], reaches_start: bool) -> Vec<Option<Cut>> {
+fn legal_cuts(run: &[Item], before: Option<Kind>, reaches_start: bool) -> Vec<Option<Cut>> {
     let made: HashSet<&str> = run
         .iter()
         .flat_map(|item| &item.traits.links.calls)
@@ -188,23 +193,18 @@ fn legal_cuts(run: &[Item], reaches_start: bool) -> Vec<Option<Cut>> {
         for call in &item.traits.links.calls {
             waiting.remove(call.as_str());
         }
-        let after_reasoning = index > 0 && run[index - 1].traits.kind == Kind::Reasoning;
+        let before = if index > 0 {
+            Some(run[index - 1].traits.kind)
+        } else {
+            before
+        };
         if index == 0 && reaches_start {
             cuts[index] = Some(Cut::Turn);
-        } else if waiting.is_empty() && !after_reasoning {
-            cuts[index] = Some(if item.traits.starts_turn() {
-                Cut::Turn
-            } else {
-                Cut::Step
-            });
+        } else if waiting.is_empty() && item.traits.starts_turn() {
+            cuts[index] = Some(Cut::Turn);
+        } else if waiting.is_empty() && before != Some(Kind::Reasoning) {
+            cuts[index] = Some(Cut::Step);
         }
-    }
-    // Without the item before it, nobody knows whether the first one follows reasoning.
-    if !reaches_start
-        && let Some(first) = cuts.first_mut()
-        && *first == Some(Cut::Step)
-    {
-        *first = None;
     }
     cuts
 }

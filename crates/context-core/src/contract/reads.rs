@@ -137,8 +137,9 @@ pub async fn tails_have_what_is_kept(t: Subject) {
     assert_eq!(tail.kept.iter().map(|item| item.seq).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(tail.run.iter().map(|item| item.seq).collect::<Vec<_>>(), [4, 5]);
     assert_eq!(tail.context, t.head(&key).await);
+    assert_eq!(tail.before, Some(Kind::Message));
     let tail = t.store.tail(&key, whole()).await.unwrap();
-    assert_eq!((tail.kept.len(), tail.run.len()), (0, 5));
+    assert_eq!((tail.kept.len(), tail.run.len(), tail.before), (0, 5, None));
 }
 
 pub async fn tails_stop_at_the_budget(t: Subject) {

@@ -55,6 +55,7 @@ pub(super) fn tail(
     };
     let mut run = Vec::new();
     let (mut tokens, mut bytes) = (0, 0);
+    let mut before_run = None;
     if head.context.item_count > 0 {
         each_item(connection, &head, range, Order::Descending, |item| {
             tokens += u64::from(item.tokens);
@@ -63,6 +64,8 @@ pub(super) fn tail(
                 tokens <= tokens_max && bytes <= query.bytes_max && run.len() < query.items_max as usize;
             if fits {
                 run.push(item);
+            } else {
+                before_run = Some(item.traits.kind);
             }
             fits
         })?;
@@ -82,6 +85,7 @@ pub(super) fn tail(
         context: head.context,
         kept,
         run,
+        before: before_run,
     })
 }
 
