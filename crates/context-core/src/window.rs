@@ -24,7 +24,7 @@ use crate::{Context, Item, Seq, Version};
 /// Most items that a window has, whatever the budget.
 pub const ITEMS_MAX: u32 = 20_000;
 /// Most bytes of bodies that a window has, whatever the budget.
-pub const BYTES_MAX: u64 = 32 * 1024 * 1024;
+pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What a caller asks for.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,6 +1,7 @@
 //! The composition root: the one file that names concrete adapters and says what is wired to what.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -47,9 +48,13 @@ impl Parts {
         Ok(Self { embedded, manager })
     }
 
-    /// Waits until everything is indexed, for commands that search right away.
+    /// Waits until everything is indexed, for commands that search right away; at most ten seconds, after which
+    /// the answer's own lag says what is missing.
     pub async fn settle(&self) -> contextkeep_core::Result<()> {
-        self.embedded.settle().await
+        let settled = self.embedded.settle();
+        tokio::time::timeout(Duration::from_secs(10), settled)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     /// Finishes what was accepted and closes the file.

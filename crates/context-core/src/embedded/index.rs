@@ -6,13 +6,14 @@
 //!   even if two processes work on the same file or one dies in between.
 //! - **F3** The lag is known at any time: items acknowledged and not indexed.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
+use super::database::RETRY_AFTER;
 use super::rows::{self, ITEM_COLUMNS, int, item_of, rid, seq_of, stream_of};
 use super::streams;
 use super::writer::Writer;
@@ -36,7 +37,8 @@ pub(super) struct Backlog {
 
 #[derive(Debug, Default)]
 struct State {
-    streams: BTreeSet<i64>,
+    /// Items a stream, as far as this process knows; never an empty entry.
+    streams: BTreeMap<i64, u64>,
     closed: bool,
 }
 
@@ -52,8 +54,9 @@ impl Backlog {
     /// Notes items that were committed to a stream.
     pub(super) fn add(&self, stream_no: i64, items: u64) {
         if items > 0 {
-            self.lag.send_modify(|lag| *lag += items);
-            self.lock().streams.insert(stream_no);
+            let mut state = self.lock();
+            *state.streams.entry(stream_no).or_default() += items;
+            self.publish(&state);
             self.changed.notify_one();
         }
     }
@@ -69,8 +72,23 @@ impl Backlog {
         drop(self.lag.subscribe().wait_for(|lag| *lag == 0).await);
     }
 
-    fn done(&self, items: u64) {
-        self.lag.send_modify(|lag| *lag = lag.saturating_sub(items));
+    /// Notes items of a stream that are indexed now.
+    fn done(&self, stream_no: i64, items: u64) {
+        let mut state = self.lock();
+        let left = state
+            .streams
+            .get(&stream_no)
+            .map_or(0, |left| left.saturating_sub(items));
+        if left == 0 {
+            state.streams.remove(&stream_no);
+        } else {
+            state.streams.insert(stream_no, left);
+        }
+        self.publish(&state);
+    }
+
+    fn publish(&self, state: &State) {
+        self.lag.send_replace(state.streams.values().sum());
     }
 
     fn close(&self) {
@@ -78,21 +96,30 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// The next stream to look at; `None` when closed.
-    fn next(&self) -> Option<i64> {
+    /// A stream to look at and how many items it is said to have; `None` when closed.
+    fn next(&self) -> Option<(i64, u64)> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(stream_no) = state.streams.pop_first() {
-                return Some(stream_no);
+            if let Some((stream_no, items)) = state.streams.first_key_value() {
+                return Some((*stream_no, *items));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    /// Waits before something that failed is tried again; ends early when closed.
+    fn pause(&self) {
+        let state = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, RETRY_AFTER, |state| !state.closed);
+        drop(waited);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,8 +141,8 @@ impl Indexer {
         let thread = std::thread::Builder::new()
             .name("contextkeep-indexer".into())
             .spawn(move || {
-                while let Some(stream_no) = queue.next() {
-                    index_stream(&writer, &queue, stream_no);
+                while let Some((stream_no, items)) = queue.next() {
+                    index_some(&writer, &queue, stream_no, items);
                 }
             })
             .map_err(|error| crate::Error::internal(format!("starting the indexer: {error}")))?;
@@ -137,20 +164,15 @@ impl Indexer {
     }
 }
 
-fn index_stream(writer: &Writer, backlog: &Backlog, stream_no: i64) {
-    loop {
-        match writer.write_blocking(move |connection| index_batch(connection, stream_no)) {
-            Ok(0) => return,
-            Ok(items) => backlog.done(items),
-            Err(error) => {
-                // The items stay in the lag, which the health report shows; the next append of this stream or
-                // the next start takes them up again.
-                tracing::warn!(%error, stream_no, "indexing for search failed");
-                return;
-            }
-        }
-        if backlog.lock().closed {
-            return;
+/// Indexes one batch of a stream that is said to have `items`.
+fn index_some(writer: &Writer, backlog: &Backlog, stream_no: i64, items: u64) {
+    match writer.write_blocking(move |connection| index_batch(connection, stream_no)) {
+        // Somebody else indexed them: another process, or the batch that ran in the same commit as the append.
+        Ok(0) => backlog.done(stream_no, items),
+        Ok(indexed) => backlog.done(stream_no, indexed),
+        Err(error) => {
+            tracing::warn!(%error, stream_no, "indexing for search failed; it is tried again");
+            backlog.pause();
         }
     }
 }

@@ -15,3 +15,143 @@ fn scratch(clock: Arc<ManualClock>) -> std::future::Ready<Made> {
 }
 
 crate::store_contract!(scratch);
+
+fn open(folder: &tempfile::TempDir) -> EmbeddedStore {
+    let settings = EmbeddedSettings {
+        path: folder.path().to_owned(),
+        ..EmbeddedSettings::default()
+    };
+    EmbeddedStore::open(&settings, Arc::new(crate::SystemClock)).unwrap()
+}
+
+fn said(text: &str) -> Append {
+    let mut item =
+        crate::NewItem::parse(&format!(r#"{{"role":"user","content":"{text}"}}"#), 1 << 20).unwrap();
+    item.count(crate::Tokenizer::Estimate);
+    Append {
+        items: Arc::from([item]),
+        tokenizer: crate::Tokenizer::Estimate,
+        expected: None,
+        idempotency: None,
+    }
+}
+
+async fn created(store: &EmbeddedStore) -> ContextKey {
+    let tenant = TenantId::parse("acme").unwrap();
+    let new = NewContext {
+        tokenizer: Some(crate::Tokenizer::Estimate),
+        ..NewContext::of_agent("a")
+    };
+    let context = store.create(&tenant, new).await.unwrap().context;
+    ContextKey::new(tenant, context.id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stores_on_one_file_lose_nothing_and_settle() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (open(&folder), open(&folder));
+    let key = created(&first).await;
+    for round in 0..50 {
+        let seqs = [
+            first.append(&key, said("from one")).await,
+            second.append(&key, said("from two")).await,
+        ];
+        let seqs = seqs.map(|appended| appended.unwrap().first_seq);
+        assert_eq!(seqs, [2 * round + 1, 2 * round + 2]);
+    }
+    // Each indexes what the other has indexed already, and notices.
+    first.settle().await.unwrap();
+    second.settle().await.unwrap();
+    let query = SearchQuery {
+        query: crate::search::Query::parse("from").unwrap(),
+        context: None,
+        role: None,
+        offset: 0,
+        limit: 100,
+    };
+    let hits = second.search(&key.tenant, query).await.unwrap().hits;
+    assert_eq!(hits.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_process_left_unindexed_is_indexed_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = {
+        let store = open(&folder);
+        let key = created(&store).await;
+        // Closed before the indexer gets its turn at all of them.
+        for _ in 0..200 {
+            store.append(&key, said("left over")).await.unwrap();
+        }
+        key
+    };
+    let store = open(&folder);
+    store.settle().await.unwrap();
+    let page = store
+        .search(
+            &key.tenant,
+            SearchQuery {
+                query: crate::search::Query::parse("left").unwrap(),
+                context: Some(key.id.clone()),
+                role: None,
+                offset: 0,
+                limit: 1000,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!((page.hits.len(), page.lag_items), (200, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_file_refuses_writes_and_serves_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings {
+        path: folder.path().to_owned(),
+        max_size: bytesize::ByteSize::kib(512),
+        ..EmbeddedSettings::default()
+    };
+    let store = EmbeddedStore::open(&settings, Arc::new(crate::SystemClock)).unwrap();
+    let key = created(&store).await;
+    let mut acknowledged = 0;
+    let refusal = loop {
+        match store.append(&key, said(&"x".repeat(10_000))).await {
+            Ok(appended) => acknowledged = appended.last_seq,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 1000, "512 KiB do not end");
+    };
+    assert!(matches!(refusal, crate::Error::StorageFull { .. }), "{refusal:?}");
+    let head = store.head(&key).await.unwrap();
+    assert_eq!(head.next_seq - 1, acknowledged);
+}
+
+#[test]
+fn files_that_are_not_ours_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings {
+        path: folder.path().to_owned(),
+        ..EmbeddedSettings::default()
+    };
+    let file = folder.path().join("contextkeep.db");
+    let refusal = |prepare: &dyn Fn()| {
+        drop(std::fs::remove_file(&file));
+        prepare();
+        let error = EmbeddedStore::open(&settings, Arc::new(crate::SystemClock)).unwrap_err();
+        assert!(error.to_string().contains("contextkeep.db"), "{error}");
+        error
+    };
+    let random = refusal(&|| std::fs::write(&file, [7_u8; 20_000]).unwrap());
+    assert!(
+        matches!(random, crate::Error::StorageDamaged { .. }),
+        "{random:?}"
+    );
+    let foreign = refusal(&|| {
+        let other = rusqlite::Connection::open(&file).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    });
+    assert!(
+        matches!(foreign, crate::Error::StorageDamaged { .. }),
+        "{foreign:?}"
+    );
+}

@@ -81,7 +81,8 @@ impl Writer {
             Done {
                 keep: result.is_ok(),
                 tell: Box::new(move |committed| {
-                    let result = committed.and(result);
+                    // What the job itself ran into says more than that the commit did not happen.
+                    let result = result.and_then(|value| committed.map(|()| value));
                     if let Ok(value) = &result {
                         after(value);
                     }
