@@ -198,9 +198,8 @@ fn legal_cuts(run: &[Item], before: Option<Kind>, reaches_start: bool) -> Vec<Op
         } else {
             before
         };
-        if index == 0 && reaches_start {
-            cuts[index] = Some(Cut::Turn);
-        } else if waiting.is_empty() && item.traits.starts_turn() {
+        let starts_run = index == 0 && reaches_start;
+        if starts_run || (waiting.is_empty() && item.traits.starts_turn()) {
             cuts[index] = Some(Cut::Turn);
         } else if waiting.is_empty() && before != Some(Kind::Reasoning) {
             cuts[index] = Some(Cut::Step);

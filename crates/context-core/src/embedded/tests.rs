@@ -141,7 +141,7 @@ fn files_that_are_not_ours_are_refused_by_name() {
         assert!(error.to_string().contains("contextkeep.db"), "{error}");
         error
     };
-    let random = refusal(&|| std::fs::write(&file, [7_u8; 20_000]).unwrap());
+    let random = refusal(&|| std::fs::write(&file, vec![7_u8; 20_000]).unwrap());
     assert!(
         matches!(random, crate::Error::StorageDamaged { .. }),
         "{random:?}"
