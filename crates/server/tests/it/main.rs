@@ -1,0 +1,3 @@
+//! Integration tests of the server, in one binary.
+
+mod mcp;
