@@ -11,6 +11,7 @@ use bytes::Bytes;
 use contextkeep_core::ContextManager;
 use contextkeep_core::settings::LimitSettings;
 use http::{Method, StatusCode, header};
+use http_body_util::LengthLimitError;
 use rmcp::ErrorData;
 use rmcp::model::{ErrorCode, JsonRpcError, RequestId};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -91,8 +92,8 @@ fn has_json_content_type(request: &Request) -> bool {
 
 /// The body could not be read: it is over the limit, or the client stopped sending.
 fn unreadable(error: &axum::Error, bytes_max: usize) -> Response {
-    let too_large = std::error::Error::source(error)
-        .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+    let too_large =
+        std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
     if too_large {
         json_rpc(StatusCode::PAYLOAD_TOO_LARGE, None, too_long(bytes_max))
     } else {

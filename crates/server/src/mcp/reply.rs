@@ -16,7 +16,7 @@ pub(super) struct Reply {
 impl Reply {
     /// Serialises a view.
     pub(super) fn of(view: &impl Serialize) -> Result<Self, Error> {
-        let text = serde_json::to_string(view).map_err(defect)?;
+        let text = serde_json::to_string(view).map_err(|error| defect(&error))?;
         Ok(Self { text })
     }
 
@@ -33,13 +33,13 @@ impl Reply {
     /// For `tools/call`.
     pub(super) fn into_result(self) -> Result<CallToolResult, Error> {
         let mut result = CallToolResult::success(Vec::new());
-        result.structured_content = Some(serde_json::from_str(&self.text).map_err(defect)?);
+        result.structured_content = Some(serde_json::from_str(&self.text).map_err(|error| defect(&error))?);
         result.content = vec![ContentBlock::text(self.text)];
         Ok(result)
     }
 }
 
-fn defect(error: serde_json::Error) -> Error {
+fn defect(error: &serde_json::Error) -> Error {
     Error::Internal {
         detail: format!("a result as JSON: {error}"),
     }

@@ -35,6 +35,8 @@ fn generate<T: JsonSchema>(contract: Contract) -> Arc<JsonObject> {
     match settings.into_generator().into_root_schema_for::<T>().to_value() {
         Value::Object(mut schema) => {
             simplify(&mut schema);
+            // The name and the description of a tool say it better.
+            schema.remove("description");
             Arc::new(schema)
         }
         other => unreachable!("invariant: the schema of a struct is an object, not {other}"),
@@ -44,6 +46,13 @@ fn generate<T: JsonSchema>(contract: Contract) -> Arc<JsonObject> {
 fn simplify(schema: &mut JsonObject) {
     schema.remove("title");
     schema.remove("format");
+    // What is true without saying.
+    schema.retain(|key, value| !(key == "additionalProperties" && *value == true));
+    schema.retain(|key, value| !(key == "minimum" && *value == 0));
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        // Line ends of the source.
+        *text = text.replace('\n', " ");
+    }
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }

@@ -129,7 +129,7 @@ fn tool<A: JsonSchema, R: JsonSchema>(
         Effect::Adds { idempotent } => (false, false, *idempotent),
         Effect::Changes => (false, true, true),
     };
-    let annotations = ToolAnnotations::with_title(title)
+    let annotations = ToolAnnotations::new()
         .read_only(read_only)
         .destructive(destructive)
         .idempotent(idempotent)

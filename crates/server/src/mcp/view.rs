@@ -8,6 +8,39 @@ use serde_json::value::RawValue;
 
 type Object = serde_json::Map<String, serde_json::Value>;
 
+/// What a write may have changed of a context.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct HeadView<'a> {
+    id: &'a str,
+    agent_id: &'a str,
+    /// Pass as `expected_version` to make a write conditional.
+    version: u64,
+    first_seq: u64,
+    next_seq: u64,
+    item_count: u64,
+    /// Tokens of all items.
+    tokens: u64,
+    /// The budget in tokens.
+    max_tokens: u64,
+    over_budget: bool,
+}
+
+impl<'a> HeadView<'a> {
+    pub(super) fn of(context: &'a Context) -> Self {
+        Self {
+            id: context.id.as_str(),
+            agent_id: &context.agent_id,
+            version: context.version,
+            first_seq: context.first_seq,
+            next_seq: context.next_seq,
+            item_count: context.item_count,
+            tokens: context.tokens,
+            max_tokens: context.max_tokens,
+            over_budget: context.over_budget(),
+        }
+    }
+}
+
 /// A context without its items.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ContextView<'a> {
@@ -33,7 +66,7 @@ pub(super) struct ContextView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     expires_at: Option<Timestamp>,
-    /// Pass as expected_version to make a write conditional.
+    /// Pass as `expected_version` to make a write conditional.
     version: u64,
     first_seq: u64,
     next_seq: u64,
@@ -48,7 +81,7 @@ pub(super) struct ContextView<'a> {
 }
 
 impl<'a> ContextView<'a> {
-    /// What a list and the answer to a write show.
+    /// What a list shows.
     pub(super) fn brief(context: &'a Context) -> Self {
         Self {
             id: context.id.as_str(),

@@ -1,6 +1,7 @@
 //! The MCP face, through the SDK's own client and through plain HTTP.
 
 mod bounds;
+mod clients;
 mod isolation;
 mod resources;
 mod surface;

@@ -46,7 +46,7 @@ fn a_schema_has_one_type_per_property_and_nothing_to_follow() {
                 "flag": {"type": "boolean"},
                 "inner": {
                     "type": "object",
-                    "properties": {"count": {"type": "integer", "minimum": 0}},
+                    "properties": {"count": {"type": "integer"}},
                     "required": ["count"],
                 },
             },

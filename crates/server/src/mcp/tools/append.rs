@@ -20,9 +20,11 @@ const INLINE_BYTES_MAX: usize = 64 * 1024;
 struct Arguments {
     /// Id of the context.
     id: String,
-    /// Messages in order, each as your model provider has it: OpenAI chat or responses items, or Anthropic
-    /// messages, tool calls and tool results included. Optional own fields beside them: `client_id`, `pinned`,
-    /// `importance` (0 to 1), `metadata`.
+    #[schemars(
+        description = "Messages in order, each as your model provider has it: OpenAI chat or responses items, or \
+                       Anthropic messages, tool calls and tool results included. Optional own fields beside \
+                       them: client_id, pinned, importance (0 to 1), metadata."
+    )]
     // Looked at as text, see `Message`.
     #[serde(rename = "items")]
     #[schemars(
@@ -43,7 +45,7 @@ struct AppendView {
     /// Tokens of these items.
     tokens: u64,
     version: u64,
-    /// True if all items together are now over the context's max_tokens.
+    /// True if all items together are now over the context's `max_tokens`.
     over_budget: bool,
 }
 

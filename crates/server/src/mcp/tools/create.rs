@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fault::Fault;
 use super::super::reply::Reply;
-use super::super::view::ContextView;
+use super::super::view::HeadView;
 use super::{Call, Effect};
 
 #[derive(Deserialize, JsonSchema)]
@@ -32,13 +32,13 @@ struct Arguments {
     #[serde(rename = "metadata")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     _metadata: Option<IgnoredAny>,
-    /// Words to filter by in context_list.
+    /// Words to filter by in `context_list`.
     #[schemars(length(max = 32))]
     labels: Option<Vec<String>>,
     /// The token budget of the model; 128000 if left out.
     #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
     max_tokens: Option<u64>,
-    /// How tokens are counted: o200k_base (default, GPT-4o and later), cl100k_base (GPT-4 and 3.5) or estimate
+    /// How tokens are counted: `o200k_base` (default, GPT-4o and later), `cl100k_base` (GPT-4 and 3.5) or `estimate`
     /// (any other model).
     tokenizer: Option<TokenizerName>,
     /// When it is deleted by itself, as 2026-01-31T12:00:00Z.
@@ -68,7 +68,7 @@ impl From<TokenizerName> for Tokenizer {
 pub(super) struct CreatedView<'a> {
     /// False if it was there already, with the same fields.
     pub(super) created: bool,
-    pub(super) context: ContextView<'a>,
+    pub(super) context: HeadView<'a>,
 }
 
 pub(super) fn tool() -> Tool {
@@ -100,6 +100,6 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let created = call.manager.create(call.tenant, new).await?.value;
     Ok(Reply::of(&CreatedView {
         created: created.is_new,
-        context: ContextView::brief(&created.context),
+        context: HeadView::of(&created.context),
     })?)
 }

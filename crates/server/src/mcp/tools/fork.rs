@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::super::fault::Fault;
 use super::super::reply::Reply;
-use super::super::view::ContextView;
+use super::super::view::HeadView;
 use super::create::CreatedView;
 use super::{Call, Effect};
 
@@ -34,7 +34,7 @@ struct Arguments {
     #[serde(rename = "metadata")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     _metadata: Option<IgnoredAny>,
-    /// Words to filter by in context_list.
+    /// Words to filter by in `context_list`.
     #[schemars(length(max = 32))]
     labels: Option<Vec<String>>,
     /// The token budget; the same one if left out.
@@ -74,6 +74,6 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let created = call.manager.fork(&key, arguments.at, new).await?.value;
     Ok(Reply::of(&CreatedView {
         created: created.is_new,
-        context: ContextView::brief(&created.context),
+        context: HeadView::of(&created.context),
     })?)
 }

@@ -30,7 +30,7 @@ struct Arguments {
     /// Most contexts; 20 if left out.
     #[schemars(range(min = 1, max = 100))]
     limit: Option<u32>,
-    /// next_cursor of the page before.
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Arguments {
 #[derive(Serialize, JsonSchema)]
 struct ListView<'a> {
     contexts: Vec<ContextView<'a>>,
-    /// Pass as cursor to get the next page; absent on the last one.
+    /// Pass as `cursor` to get the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
     /// What is missing here, and why.

@@ -30,7 +30,7 @@ struct Arguments {
     /// Most hits; 10 if left out.
     #[schemars(range(min = 1, max = 50))]
     limit: Option<u32>,
-    /// next_cursor of the page before.
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -88,7 +88,7 @@ struct HitView<'a> {
 #[derive(Serialize, JsonSchema)]
 struct SearchView<'a> {
     hits: Vec<HitView<'a>>,
-    /// Pass as cursor to get the next page; absent on the last one.
+    /// Pass as `cursor` to get the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
     /// What is missing here, and why.

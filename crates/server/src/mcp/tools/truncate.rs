@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fault::Fault;
 use super::super::reply::Reply;
-use super::super::view::ContextView;
+use super::super::view::HeadView;
 use super::{Call, Effect};
 
 #[derive(Deserialize, JsonSchema)]
@@ -29,7 +29,7 @@ struct TruncatedView<'a> {
     dropped_items: u64,
     dropped_tokens: u64,
     dry_run: bool,
-    context: ContextView<'a>,
+    context: HeadView<'a>,
 }
 
 pub(super) fn tool() -> Tool {
@@ -56,6 +56,6 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         dropped_items: truncation.dropped_items,
         dropped_tokens: truncation.dropped_tokens,
         dry_run,
-        context: ContextView::brief(&truncation.context),
+        context: HeadView::of(&truncation.context),
     })?)
 }

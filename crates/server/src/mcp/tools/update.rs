@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fault::Fault;
 use super::super::reply::Reply;
-use super::super::view::ContextView;
+use super::super::view::HeadView;
 use super::{Call, Effect};
 
 #[derive(Deserialize, JsonSchema)]
@@ -57,7 +57,7 @@ enum Clearable {
 
 #[derive(Serialize, JsonSchema)]
 struct UpdatedView<'a> {
-    context: ContextView<'a>,
+    context: HeadView<'a>,
 }
 
 pub(super) fn tool() -> Tool {
@@ -104,7 +104,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         .await?
         .value;
     Ok(Reply::of(&UpdatedView {
-        context: ContextView::brief(&context),
+        context: HeadView::of(&context),
     })?)
 }
 
