@@ -3,6 +3,7 @@
 mod bounds;
 mod clients;
 mod isolation;
+mod refusals;
 mod resources;
 mod surface;
 mod tools;

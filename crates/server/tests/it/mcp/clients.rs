@@ -1,4 +1,4 @@
-//! The official clients against our server. They come from PyPI and npm, pinned, into a folder under `target`.
+//! The official clients against our server. They are installed, pinned, into a folder under `target`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -81,17 +81,10 @@ async fn over_http(client: fn() -> Command) {
 /// Lets a client start the binary and talk to it over stdio.
 fn over_stdio(mut client: Command) {
     let data = tempfile::tempdir().unwrap();
-    let config = data.path().join("contextkeep.yaml");
-    let path = data.path().join("data");
-    std::fs::write(
-        &config,
-        format!("context_manager:\n  embedded:\n    path: {path:?}\n"),
-    )
-    .unwrap();
     let server: [&OsStr; 4] = [
         OsStr::new(env!("CARGO_BIN_EXE_contextkeep")),
-        OsStr::new("--config"),
-        config.as_os_str(),
+        OsStr::new("--data"),
+        data.path().as_os_str(),
         OsStr::new("mcp"),
     ];
     run(client.arg("stdio").args(server));
