@@ -1,3 +1,68 @@
-//! Automation for this workspace: `cargo xtask help`.
+#![doc = include_str!("../README.md")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool talks to its terminal"
+)]
 
-fn main() {}
+mod ci;
+mod codegen;
+mod services;
+mod sh;
+mod standalone;
+mod test;
+mod tidy;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Automation for this workspace.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Find or start the services, run every test against them, tear them down
+    Test(test::Args),
+    /// Start the services, leave them running and print what to export
+    Up(up::UpArgs),
+    /// End what `up`, or a killed `test`, left running
+    Down,
+    /// Say which services are up and whether they answer
+    Status,
+    /// Check the rules that no compiler knows
+    Tidy,
+    /// Write docs/reference again
+    Codegen(codegen::Args),
+    /// Prove that the leaf crates build alone in somebody else's project
+    Standalone(standalone::Args),
+    /// Everything CI checks, in its order
+    Ci(ci::Args),
+}
+
+fn main() -> ExitCode {
+    let task = Cli::parse().command;
+    let done = sh::catch_signals().and_then(|()| match task {
+        Task::Test(args) => test::run(&args),
+        Task::Up(args) => up::up(&args),
+        Task::Down => up::down(),
+        Task::Status => up::status(),
+        Task::Tidy => tidy::run(),
+        Task::Codegen(args) => codegen::run(&args),
+        Task::Standalone(args) => standalone::run(&args),
+        Task::Ci(args) => ci::run(&args),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if sh::interrupted() { 130 } else { 1 })
+        }
+    }
+}

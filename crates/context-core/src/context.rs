@@ -114,7 +114,7 @@ impl Context {
 /// What a client says of a context that it creates. Absent fields take their defaults.
 #[derive(Clone, Debug, Default)]
 pub struct NewContext {
-    /// Chosen by the client, which makes the creation idempotent; else a UUIDv7.
+    /// Chosen by the client, which makes the creation idempotent; else a `UUIDv7`.
     pub id: Option<ContextId>,
     /// The agent that it belongs to.
     pub agent_id: String,
@@ -170,6 +170,30 @@ impl NewContext {
         check_max_tokens(self.max_tokens)
     }
 
+    /// The head of a context that was just created so: empty, at version 1.
+    pub fn into_context(self, id: ContextId, now: Timestamp) -> Context {
+        Context {
+            id,
+            agent_id: self.agent_id,
+            session_id: self.session_id,
+            model_id: self.model_id,
+            name: self.name,
+            description: self.description,
+            metadata: self.metadata.unwrap_or_default(),
+            labels: self.labels.unwrap_or_default(),
+            max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
+            tokenizer: self.tokenizer.unwrap_or_default(),
+            expires_at: self.expires_at,
+            version: 1,
+            first_seq: 1,
+            next_seq: 1,
+            item_count: 0,
+            tokens: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// The first field that was said here and that `context` has otherwise.
     pub fn differs_from(&self, context: &Context) -> Option<&'static str> {
         fn said<T: PartialEq>(said: Option<&T>, is: Option<&T>) -> bool {
@@ -207,10 +231,6 @@ impl NewContext {
 
 /// A change of a head. `None` leaves a field as it is; `Some(None)` clears it.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three different wishes in a merge patch"
-)]
 pub struct ContextPatch {
     /// See [`Context::session_id`].
     pub session_id: Option<Option<String>>,

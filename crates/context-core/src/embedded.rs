@@ -1,8 +1,8 @@
-//! The embedded store: SQLite in one file, used when no database is configured.
+//! The embedded store: `SQLite` in one file, used when no database is configured.
 //!
 //! One thread writes and commits in groups ([`writer`]); a few connections read snapshots ([`readers`]); a
 //! thread of its own feeds the full text index ([`index`]). Nothing that decides anything is kept in memory,
-//! so several processes may share the file: `contextkeep ctx` works while the server runs. Any SQLite tool
+//! so several processes may share the file: `contextkeep ctx` works while the server runs. Any `SQLite` tool
 //! can open it; the schema is in `migrations/embedded`.
 
 mod append;
@@ -66,6 +66,19 @@ impl EmbeddedStore {
         })
     }
 
+    /// Brings the schema up to date, creating the data file if it is not there; answers its version.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub fn migrate(settings: &EmbeddedSettings) -> Result<i64> {
+        database::Database::prepare(settings)?.schema_version()
+    }
+
+    /// Looks through the whole file; answers what is wrong with it. Takes as long as reading it.
+    pub async fn verify(&self) -> Result<Vec<String>> {
+        self.readers.read(database::verify).await
+    }
+
     /// Finishes the writes that wait, leaves the index for the next start, and closes the file. Blocks for as
     /// long as the writes take. Dropping the store does the same.
     pub fn close(&self) {
@@ -86,7 +99,7 @@ impl EmbeddedStore {
     ) -> Result<Appended> {
         let backlog = self.backlog.clone();
         let outcome = self.writer.write(job, move |outcome| {
-            backlog.add(outcome.stream_no, outcome.new_items)
+            backlog.add(outcome.stream_no, outcome.new_items);
         });
         Ok(outcome.await?.appended)
     }

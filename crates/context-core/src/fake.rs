@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
-use crate::context::{JsonObject, MAX_TOKENS_DEFAULT};
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::item::searchable_text;
@@ -119,28 +118,8 @@ impl FakeStore {
 }
 
 fn new_entry(id: ContextId, new: NewContext, now: Timestamp) -> Entry {
-    let context = Context {
-        id,
-        agent_id: new.agent_id,
-        session_id: new.session_id,
-        model_id: new.model_id,
-        name: new.name,
-        description: new.description,
-        metadata: new.metadata.unwrap_or_else(JsonObject::default),
-        labels: new.labels.unwrap_or_default(),
-        max_tokens: new.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
-        tokenizer: new.tokenizer.unwrap_or_default(),
-        expires_at: new.expires_at,
-        version: 1,
-        first_seq: 1,
-        next_seq: 1,
-        item_count: 0,
-        tokens: 0,
-        created_at: now,
-        updated_at: now,
-    };
     Entry {
-        context,
+        context: new.into_context(id, now),
         deleted_at: None,
         items: Vec::new(),
         client_ids: HashMap::new(),
@@ -551,8 +530,8 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    async fn fresh(clock: Arc<ManualClock>) -> (Arc<dyn ContextStore>, ()) {
-        (Arc::new(FakeStore::new(clock)), ())
+    fn fresh(clock: Arc<ManualClock>) -> std::future::Ready<(Arc<dyn ContextStore>, ())> {
+        std::future::ready((Arc::new(FakeStore::new(clock)), ()))
     }
 
     crate::store_contract!(fresh);

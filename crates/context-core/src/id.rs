@@ -49,7 +49,7 @@ macro_rules! identifiers {
 identifiers! {
     /// Who owns data. Always taken from a credential, never from a body or a path.
     TenantId: "tenant", is_path_safe;
-    /// One conversation or task of a tenant. Chosen by the client or a UUIDv7.
+    /// One conversation or task of a tenant. Chosen by the client or a `UUIDv7`.
     ContextId: "id", is_path_safe;
     /// A client's own name for one item; an item is stored once per context and client id.
     ClientId: "client_id", is_printable;
@@ -58,7 +58,7 @@ identifiers! {
 }
 
 impl ContextId {
-    /// A fresh, time-ordered id (UUIDv7).
+    /// A fresh, time-ordered id (`UUIDv7`).
     pub fn generate() -> Self {
         Self(Arc::from(uuid::Uuid::now_v7().to_string().as_str()))
     }

@@ -85,9 +85,9 @@ pub struct RetentionSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self {
-            sweep_interval: Duration::from_secs(60),
-            tombstones: Duration::from_secs(30 * 24 * 3600),
-            idempotency_keys: Duration::from_secs(24 * 3600),
+            sweep_interval: Duration::from_mins(1),
+            tombstones: Duration::from_hours(720),
+            idempotency_keys: Duration::from_hours(24),
             batch: 500,
         }
     }

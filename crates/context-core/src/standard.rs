@@ -214,7 +214,9 @@ fn primary<T>(value: T) -> Answer<T> {
 async fn count(mut items: Vec<NewItem>, tokenizer: Tokenizer) -> Result<Vec<NewItem>> {
     let bytes: usize = items.iter().map(|item| item.text().len()).sum();
     let work = move || {
-        items.iter_mut().for_each(|item| item.count(tokenizer));
+        for item in &mut items {
+            item.count(tokenizer);
+        }
         items
     };
     if bytes <= COUNT_INLINE_BYTES_MAX {

@@ -1,13 +1,13 @@
-//! Token counts: exact for the OpenAI families, an estimate for the rest, made once at append.
+//! Token counts: exact for the `OpenAI` families, an estimate for the rest, made once at append.
 
 use std::fmt;
 
 /// What a message costs beyond its text, in tokens: the role and the separators around it.
-/// Source: OpenAI's cookbook, "How to count tokens with tiktoken" (3 a message, 1 a name).
+/// Source: `OpenAI`'s cookbook, "How to count tokens with tiktoken" (3 a message, 1 a name).
 pub const TOKENS_PER_ITEM: u32 = 4;
 
 /// What one image, audio clip or file counts as when its real cost is the provider's secret.
-/// Source: OpenAI's vision guide, a 1024 × 1024 image at high detail: 85 + 4 × 170.
+/// Source: `OpenAI`'s vision guide, a 1024 × 1024 image at high detail: 85 + 4 × 170.
 pub const TOKENS_PER_MEDIA: u32 = 765;
 
 /// How a context's tokens are counted. Fixed when the context is created.

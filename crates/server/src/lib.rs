@@ -1,4 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+pub mod app;
 pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod cursor;
+pub mod listener;
 pub mod mcp;
+pub mod rest;
+pub mod shutdown;
+pub mod sweeper;
+pub mod telemetry;
+pub mod transfer;

@@ -1,3 +1,10 @@
-//! The `contextkeep` binary.
+//! The `contextkeep` binary: a command line in front of [`contextkeep_server`].
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    contextkeep_server::cli::run()
+}

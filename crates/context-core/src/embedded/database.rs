@@ -87,6 +87,10 @@ impl Database {
         Ok(())
     }
 
+    pub(super) fn schema_version(&self) -> Result<i64> {
+        Ok(newest_applied(&self.reader()?)?.unwrap_or(0))
+    }
+
     /// The connection that writes.
     pub(super) fn writer(&self) -> Result<Connection> {
         let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -142,6 +146,23 @@ impl Database {
             other => other,
         }
     }
+}
+
+/// What is wrong with the file, by `SQLite`'s own check and ours.
+pub(super) fn verify(connection: &Connection) -> Result<Vec<String>> {
+    let mut statement = connection.prepare("PRAGMA quick_check(10)")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut problems: Vec<String> = rows.collect::<rusqlite::Result<_>>()?;
+    problems.retain(|problem| problem != "ok");
+    let headless: i64 = connection.query_row(
+        "SELECT count(*) FROM contexts c LEFT JOIN heads h USING (ctx_no) WHERE h.ctx_no IS NULL",
+        [],
+        |row| row.get(0),
+    )?;
+    if headless > 0 {
+        problems.push(format!("{headless} contexts have no head"));
+    }
+    Ok(problems)
 }
 
 fn newest_applied(connection: &Connection) -> Result<Option<i64>> {

@@ -30,7 +30,7 @@ pub(super) fn stream_of(rid: i64) -> i64 {
     rid >> SEQ_BITS
 }
 
-/// SQLite's integers are signed; ours are counts that never reach 2^63.
+/// `SQLite`'s integers are signed; ours are counts that never reach 2^63.
 pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

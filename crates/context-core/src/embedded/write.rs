@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, Head, int};
 use super::streams::{self, Span};
-use crate::context::{JsonObject, MAX_TOKENS_DEFAULT};
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::{Created, SeqRange};
@@ -74,7 +73,7 @@ fn create_with(
     let tenant_no = tenant_no(connection, tenant)?;
     // A context that expired without having been swept is a tombstone that nobody has written yet.
     let buried = bury(connection, tenant_no, &id)?;
-    let mut context = context_of(id, new, now);
+    let mut context = new.into_context(id, now);
     context.version = buried.as_ref().map_or(0, |(_, version)| *version) + 1;
     let shared = match parent {
         None => Vec::new(),
@@ -107,29 +106,6 @@ fn share(connection: &Connection, parent: &Head, at: Seq, context: &mut Context)
     context.next_seq = (at + 1).max(1);
     context.first_seq = shared.first().map_or(context.next_seq, |span| span.first);
     Ok(shared)
-}
-
-fn context_of(id: ContextId, new: NewContext, now: Timestamp) -> Context {
-    Context {
-        id,
-        agent_id: new.agent_id,
-        session_id: new.session_id,
-        model_id: new.model_id,
-        name: new.name,
-        description: new.description,
-        metadata: new.metadata.unwrap_or_else(JsonObject::default),
-        labels: new.labels.unwrap_or_default(),
-        max_tokens: new.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
-        tokenizer: new.tokenizer.unwrap_or_default(),
-        expires_at: new.expires_at,
-        version: 1,
-        first_seq: 1,
-        next_seq: 1,
-        item_count: 0,
-        tokens: 0,
-        created_at: now,
-        updated_at: now,
-    }
 }
 
 fn tenant_no(connection: &Connection, tenant: &TenantId) -> Result<i64> {

@@ -1,6 +1,6 @@
 //! Tells apart what the providers' formats call a message, a call and a result.
 //!
-//! Sources: the OpenAI Chat Completions and Responses references and the Anthropic Messages reference, as
+//! Sources: the `OpenAI` Chat Completions and Responses references and the Anthropic Messages reference, as
 //! of 2026. An item is kept as it came whatever is recognised here; recognition only decides who speaks,
 //! which calls and results belong together, and what text is counted and searched.
 

@@ -96,7 +96,7 @@ impl Handler {
 
 /// What a transport put beside the request: over HTTP into the request's parts, over stdio into the message.
 fn extension<T: Clone + Send + Sync + 'static>(context: &RequestContext<RoleServer>) -> Option<&T> {
-    match context.extensions.get::<http::request::Parts>() {
+    match context.extensions.get::<axum::http::request::Parts>() {
         Some(parts) => parts.extensions.get(),
         None => context.extensions.get(),
     }

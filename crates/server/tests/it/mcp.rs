@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::serve::ListenerExt as _;
 use contextkeep_core::fake::FakeStore;
@@ -20,7 +21,6 @@ use contextkeep_core::settings::LimitSettings;
 use contextkeep_core::{ContextManager, StandardContextManager, SystemClock, TenantId};
 use contextkeep_server::auth::Principal;
 use contextkeep_server::mcp::{self, McpSettings};
-use http::{HeaderName, HeaderValue};
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::http::header;
 use contextkeep_core::ContextManager;
 use contextkeep_core::settings::LimitSettings;
 use contextkeep_server::mcp::{self, McpSettings};
-use http::header;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -164,7 +164,7 @@ async fn no_session_is_begun_and_answers_are_plain_json() {
 async fn there_is_no_stream_to_get_and_no_session_to_delete() {
     let server = Server::start().await;
     let client = reqwest::Client::new();
-    for method in [http::Method::GET, http::Method::DELETE] {
+    for method in [axum::http::Method::GET, axum::http::Method::DELETE] {
         let call = client
             .request(method.clone(), &server.url)
             .header(header::ACCEPT, "text/event-stream");

@@ -1,0 +1,272 @@
+//! The settings of a two-level cache. Plain data: another crate fills them.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Both levels and what goes on between them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheSettings {
+    /// The level in the process.
+    pub in_memory: InMemorySettings,
+    /// The level that processes share.
+    pub redis: RedisSettings,
+    /// Loading before anybody asks.
+    pub warming: WarmingSettings,
+    /// How far an answer may lag behind.
+    pub coherence: CoherenceSettings,
+}
+
+/// The level in the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct InMemorySettings {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Most entries.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub max_size: u64,
+    /// Most bytes of keys and values.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "byte-size")))]
+    pub max_bytes: ByteSize,
+    /// How long an entry may be served.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub ttl: Duration,
+    /// Values over this are not kept in the process.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "byte-size")))]
+    pub max_item_size: ByteSize,
+}
+
+impl Default for InMemorySettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_size: 10_000,
+            max_bytes: ByteSize::mib(256),
+            ttl: Duration::from_mins(5),
+            max_item_size: ByteSize::mib(1),
+        }
+    }
+}
+
+/// The level that processes share: a Redis node or a Redis Cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSettings {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// `host:port` or `redis://` and `rediss://` addresses; one may be a single node, several mean a cluster.
+    pub endpoints: Vec<String>,
+    /// What the server asks for.
+    #[serde(skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub password: Option<SecretString>,
+    /// The database of a single node; a cluster has only 0.
+    pub db: u32,
+    /// How long an entry may be served.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub ttl: Duration,
+    /// Retries of one command.
+    pub max_retries: u32,
+    /// Longest wait for a connection to be made.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub dial_timeout: Duration,
+    /// Longest wait for an answer to a read.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub read_timeout: Duration,
+    /// Longest wait for an answer to a write.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub write_timeout: Duration,
+    /// Most connections for commands that block.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub pool_size: u32,
+    /// Connections kept open unused.
+    pub min_idle_conns: u32,
+    /// Age at which a connection is replaced; 0 means never.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub max_conn_age: Duration,
+    /// Longest wait for a pooled connection.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub pool_timeout: Duration,
+    /// Time after which an unused connection is closed.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub idle_timeout: Duration,
+    /// What the endpoints are, where their number does not say it.
+    pub mode: RedisMode,
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoints: Vec::new(),
+            password: None,
+            db: 0,
+            ttl: Duration::from_hours(1),
+            max_retries: 3,
+            dial_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(3),
+            pool_size: 100,
+            min_idle_conns: 10,
+            max_conn_age: Duration::ZERO,
+            pool_timeout: Duration::from_secs(4),
+            idle_timeout: Duration::from_mins(5),
+            mode: RedisMode::Auto,
+        }
+    }
+}
+
+/// What the endpoints are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMode {
+    /// One is a single node, several are a cluster.
+    #[default]
+    Auto,
+    /// A single node.
+    Single,
+    /// A cluster.
+    Cluster,
+}
+
+/// Loading before anybody asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmingSettings {
+    /// Whether to.
+    pub enabled: bool,
+    /// The most recently used ones.
+    pub recent_contexts_count: u32,
+    /// The most often used ones.
+    pub popular_contexts_count: u32,
+    /// Time between two rounds.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub warmup_interval: Duration,
+}
+
+impl Default for WarmingSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            recent_contexts_count: 100,
+            popular_contexts_count: 50,
+            warmup_interval: Duration::from_mins(5),
+        }
+    }
+}
+
+/// How far an answer may lag behind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct CoherenceSettings {
+    /// An answer without a token is at most so far behind the last change that the shared level acknowledged.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub bound: Duration,
+}
+
+impl Default for CoherenceSettings {
+    fn default() -> Self {
+        Self {
+            bound: Duration::from_millis(300),
+        }
+    }
+}
+
+impl CacheSettings {
+    /// What contradicts itself: key below the section, problem, way out.
+    pub fn problems(&self) -> Vec<(String, String, String)> {
+        let mut problems = Vec::new();
+        let mut add = |key: &str, problem: &str, hint: &str| {
+            problems.push((key.to_owned(), problem.to_owned(), hint.to_owned()));
+        };
+        let redis = &self.redis;
+        if redis.enabled && redis.endpoints.is_empty() {
+            add(
+                "redis.endpoints",
+                "is empty although Redis is enabled",
+                "name at least one host:port, or set redis.enabled to false",
+            );
+        }
+        let is_cluster =
+            redis.mode == RedisMode::Cluster || (redis.mode == RedisMode::Auto && redis.endpoints.len() > 1);
+        if is_cluster && redis.db != 0 {
+            add(
+                "redis.db",
+                "is not 0, the only database of a cluster",
+                "set it to 0, or redis.mode to single",
+            );
+        }
+        if redis.mode == RedisMode::Single && redis.endpoints.len() > 1 {
+            add(
+                "redis.mode",
+                "is single, but there are several endpoints",
+                "keep one endpoint, or set it to cluster",
+            );
+        }
+        if redis.min_idle_conns > redis.pool_size {
+            add(
+                "redis.min_idle_conns",
+                "is more than redis.pool_size",
+                "lower it, or raise redis.pool_size",
+            );
+        }
+        if self.in_memory.max_item_size > self.in_memory.max_bytes {
+            add(
+                "in_memory.max_item_size",
+                "is more than in_memory.max_bytes",
+                "lower it, or raise in_memory.max_bytes",
+            );
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_do_not_contradict_themselves() {
+        assert_eq!(CacheSettings::default().problems(), []);
+    }
+
+    #[test]
+    fn contradictions_are_reported_together() {
+        let mut settings = CacheSettings::default();
+        settings.redis.enabled = true;
+        settings.redis.mode = RedisMode::Cluster;
+        settings.redis.db = 3;
+        settings.redis.min_idle_conns = 1000;
+        settings.in_memory.max_item_size = ByteSize::gib(1);
+        let keys: Vec<String> = settings.problems().into_iter().map(|(key, ..)| key).collect();
+        assert_eq!(
+            keys,
+            [
+                "redis.endpoints",
+                "redis.db",
+                "redis.min_idle_conns",
+                "in_memory.max_item_size"
+            ]
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Streams: forks, replacements, rewrites.
+
+#[cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the suite is one module in several rooms")
+)]
+use super::*;
+
+pub async fn forks_share_and_part(t: Subject) {
+    let parent = t.create("a").await;
+    t.append(&parent, &[&said("1"), &said("2"), &said("3")]).await;
+    let fork = t.store.fork(&parent, 2, new("f")).await.unwrap();
+    assert!(fork.is_new);
+    assert_eq!(
+        (
+            fork.context.next_seq,
+            fork.context.item_count,
+            fork.context.version
+        ),
+        (3, 2, 1)
+    );
+    let fork = t.key("f");
+    t.append(&fork, &[&said("other 3")]).await;
+    t.append(&parent, &[&said("4")]).await;
+    assert_eq!(
+        t.all(&fork).await,
+        [(1, said("1")), (2, said("2")), (3, said("other 3"))]
+    );
+    assert_eq!(t.all(&parent).await.len(), 4);
+    let total: u64 = t
+        .store
+        .items(&fork, everything())
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|item| u64::from(item.tokens))
+        .sum();
+    assert_eq!(t.head(&fork).await.tokens, total);
+    let empty = t.store.fork(&parent, 0, new("e")).await.unwrap().context;
+    assert_eq!((empty.item_count, empty.tokens, empty.next_seq), (0, 0, 1));
+    assert!(matches!(
+        t.store.fork(&parent, 5, new("g")).await,
+        Err(Error::Invalid(_))
+    ));
+    assert!(matches!(
+        t.store.fork(&t.key("none"), 1, new("g")).await,
+        Err(Error::NotFound)
+    ));
+    assert_eq!(
+        t.store
+            .fork(&parent, Seq::MAX, new("h"))
+            .await
+            .unwrap()
+            .context
+            .item_count,
+        4
+    );
+}
+
+pub async fn forks_outlive_their_parent(t: Subject) {
+    let parent = t.create("a").await;
+    t.append(&parent, &[&said("1"), &said("2"), &said("3")]).await;
+    t.store.fork(&parent, 2, new("f")).await.unwrap();
+    t.store.delete(&parent, None).await.unwrap();
+    t.clock.advance(Duration::from_hours(2));
+    assert_eq!(t.purge_all(retention_of(&t.clock)).await, expected_purge(&t, 1));
+    assert_eq!(t.all(&t.key("f")).await, [(1, said("1")), (2, said("2"))]);
+    assert_eq!(
+        t.found("1 OR 2 OR 3", None).await,
+        [("f".to_owned(), 1), ("f".to_owned(), 2)]
+    );
+}
+
+pub async fn forks_of_forks_read_everything(t: Subject) {
+    let mut key = t.create("f0").await;
+    t.append(&key, &[&said("0")]).await;
+    for level in 1..=20 {
+        let id = format!("f{level}");
+        t.store.fork(&key, Seq::MAX, new(&id)).await.unwrap();
+        key = t.key(&id);
+        t.append(&key, &[&said(&level.to_string())]).await;
+    }
+    let bodies: Vec<(Seq, String)> = (0..=20)
+        .map(|level| (level + 1, said(&level.to_string())))
+        .collect();
+    assert_eq!(t.all(&key).await, bodies);
+    let tail = t
+        .store
+        .tail(
+            &key,
+            TailQuery {
+                items_max: 5,
+                ..whole()
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        tail.run.iter().map(|item| item.seq).collect::<Vec<_>>(),
+        [17, 18, 19, 20, 21]
+    );
+}
+
+// S3
+pub async fn replaced_items_are_gone(t: Subject) {
+    let key = t.create("a").await;
+    let m1 = r#"{"role":"user","content":"alpha","client_id":"m1"}"#;
+    t.append(&key, &[m1, &said("beta")]).await;
+    let replaced = t.store.replace(&key, append(&[&said("gamma")])).await.unwrap();
+    assert_eq!(
+        (replaced.first_seq, replaced.last_seq, replaced.version),
+        (3, 3, 3)
+    );
+    assert_eq!(t.all(&key).await, [(3, said("gamma"))]);
+    let head = t.head(&key).await;
+    assert_eq!(
+        (head.first_seq, head.next_seq, head.item_count, head.tokens),
+        (3, 4, 1, replaced.tokens)
+    );
+    assert!(t.found("alpha OR beta", None).await.is_empty());
+    assert!(
+        !t.append(&key, &[m1]).await.replayed,
+        "its client id went with it"
+    );
+    let emptied = t
+        .store
+        .replace(
+            &key,
+            Append {
+                items: Arc::from([]),
+                ..append(&[])
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!((t.head(&key).await.item_count, emptied.tokens), (0, 0));
+}
+
+pub async fn rewrites_keep_ranges(t: Subject) {
+    let key = t.create("a").await;
+    let bodies: Vec<String> = (1..=10).map(|n| said(&n.to_string())).collect();
+    t.append(&key, &bodies.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    let ranges = vec![SeqRange { first: 1, last: 1 }, SeqRange { first: 7, last: 10 }];
+    let context = t.store.rewrite(&key, ranges, None).await.unwrap();
+    assert_eq!(
+        (
+            context.item_count,
+            context.first_seq,
+            context.next_seq,
+            context.version
+        ),
+        (5, 1, 11, 3)
+    );
+    assert_eq!(context, t.head(&key).await);
+    assert_eq!(t.append(&key, &[&said("11")]).await.first_seq, 11);
+    let kept: Vec<Seq> = t.all(&key).await.into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(kept, [1, 7, 8, 9, 10, 11]);
+    t.store
+        .rewrite(&key, vec![SeqRange { first: 8, last: 11 }], None)
+        .await
+        .unwrap();
+    assert_eq!(t.purge_all(retention_of(&t.clock)).await, expected_purge(&t, 7));
+    assert_eq!(t.all(&key).await.len(), 4);
+    let total: u64 = t
+        .store
+        .items(&key, everything())
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|item| u64::from(item.tokens))
+        .sum();
+    assert_eq!(t.head(&key).await.tokens, total);
+    let bad = vec![SeqRange { first: 9, last: 9 }, SeqRange { first: 8, last: 8 }];
+    assert!(matches!(
+        t.store.rewrite(&key, bad, None).await,
+        Err(Error::Invalid(_))
+    ));
+    assert!(matches!(
+        t.store
+            .rewrite(&key, vec![SeqRange { first: 9, last: 99 }], None)
+            .await,
+        Err(Error::Invalid(_))
+    ));
+}

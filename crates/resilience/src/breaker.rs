@@ -1,0 +1,201 @@
+//! The circuit breaker.
+//!
+//! ```text
+//!                rate of failures or of slow calls (given min_calls), a run of failures, a run of
+//!                abandoned calls, or a Retry-After
+//!       ┌───────────────────────────────────────────────────────────────────────────┐
+//!       │                                                                           ▼
+//!  ┌────────┐  `need` of `probes` passed   ┌───────────┐   first call after   ┌───────────┐
+//!  │ CLOSED │◄─────────────────────────────│ HALF-OPEN │◄─────────────────────│   OPEN    │
+//!  └────────┘◄──┐                          └───────────┘   the open time      └───────────┘
+//!               │  ramp done  ┌────────────┐  │     │  too many failed, or one never answered  ▲ ▲
+//!               └─────────────│ RECOVERING │◄─┘     └──────────────────────────────────────────┘ │
+//!                             └────────────┘── trips like CLOSED ─────────────────────────────────┘
+//!   isolate(): any ─► ISOLATED      observe_only(true): any ─► OBSERVING      release(), reset(): ─► CLOSED
+//! ```
+//!
+//! Every arrow starts a *generation*, clears the window, and has exactly one winner and one event.
+//!
+//! Invariants, cited by the tests:
+//!
+//! - **I1** at most `probes` permits of one half-open generation are alive or have passed or failed
+//! - **I2** every permit ends in exactly one way: recorded, abandoned or panicked; late ones are also counted as late
+//! - **I3** when no permit is alive, no probe is in flight
+//! - **I4** a permit of one generation never changes the state of another
+//! - **I5** open rejects until its time is over
+//! - **I6** half-open is left within `max_wait` of the oldest unanswered probe, plus one call
+//! - **I7** traffic that succeeds in time never opens
+//! - **I8** the window holds the last `span` (to a slice) or the last `n` calls, after any history
+//! - **I9** neutral traffic changes nothing
+//! - **I10** listeners hear transitions in the order of their generations
+
+mod config;
+mod control;
+mod event;
+mod machine;
+mod permit;
+mod snapshot;
+mod streak;
+mod window;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+pub use self::config::{Abandoned, BreakerBuilder, ConfigError, HalfOpen, Window};
+pub use self::event::{Cause, Subscription, Transition};
+use self::machine::Core;
+pub use self::permit::Permit;
+pub use self::snapshot::{Snapshot, State, Tallies};
+use crate::classify::{AnyError, Classify, judge};
+use crate::error::{Error, Rejected, Why};
+use crate::outcome::Outcome;
+
+/// A circuit breaker. Clones share one state.
+#[derive(Clone)]
+pub struct Breaker {
+    core: Arc<Core>,
+}
+
+impl Breaker {
+    /// A builder with the defaults; the name appears in rejections and events.
+    pub fn builder(name: impl Into<Arc<str>>) -> BreakerBuilder {
+        BreakerBuilder::new(name.into())
+    }
+
+    fn from_core(core: Core) -> Self {
+        Self { core: Arc::new(core) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// The right to make one call, or why not. Never waits; takes no lock except to change state.
+    ///
+    /// # Errors
+    /// [`Why::Open`], [`Why::HalfOpenBusy`], [`Why::Recovering`] or [`Why::Isolated`].
+    pub fn try_acquire(&self) -> Result<Permit, Rejected> {
+        self.core.acquire()
+    }
+
+    /// Whether [`Self::try_acquire`] would be likely to admit. Reserves nothing, changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::try_acquire`].
+    pub fn peek(&self) -> Result<(), Rejected> {
+        self.core.peek()
+    }
+
+    /// Guards a call whose every error is the dependency's fault.
+    ///
+    /// # Errors
+    /// The call's own error, or the breaker's refusal; then `op` was not called.
+    ///
+    /// # Cancellation
+    /// Dropping the future abandons the call: see [`Abandoned`].
+    pub async fn call<T, E, F, Fut>(&self, op: F) -> Result<T, Error<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.call_with(&AnyError, op).await
+    }
+
+    /// Guards a call under a classifier.
+    ///
+    /// # Errors
+    /// The call's own error, or the breaker's refusal; then `op` was not called.
+    ///
+    /// # Cancellation
+    /// Dropping the future abandons the call: see [`Abandoned`].
+    pub async fn call_with<T, E, F, Fut>(&self, classify: &impl Classify<T, E>, op: F) -> Result<T, Error<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let permit = self.try_acquire()?;
+        let result = op().await.map_err(Error::Inner);
+        conclude(permit, classify, &result);
+        result
+    }
+
+    /// Where it stands. An open breaker stays open until a call comes, however late.
+    pub fn state(&self) -> State {
+        self.core.state()
+    }
+
+    /// A consistent look at all of it.
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Rejects everything until [`Self::release`] or [`Self::reset`].
+    pub fn isolate(&self) {
+        self.core.transition(None, State::Isolated, Cause::Manual, None);
+    }
+
+    /// Ends [`Self::isolate`] or [`Self::observe_only`]; otherwise does nothing.
+    pub fn release(&self) {
+        if matches!(self.state(), State::Isolated | State::Observing) {
+            self.reset();
+        }
+    }
+
+    /// Closes it, whatever it is, and forgets its history.
+    pub fn reset(&self) {
+        self.core.transition(None, State::Closed, Cause::Manual, None);
+    }
+
+    /// `true`: record and never reject. `false`: back to closed.
+    pub fn observe_only(&self, on: bool) {
+        if on {
+            self.core.transition(None, State::Observing, Cause::Manual, None);
+        } else {
+            self.release();
+        }
+    }
+
+    /// Calls `listener` for every transition from now on, in order, outside all locks, on the thread that
+    /// caused it or one that is already delivering. It may use the breaker.
+    pub fn on_transition(&self, listener: impl Fn(&Transition) + Send + Sync + 'static) -> Subscription {
+        let id = self.core.subscribe(Arc::new(listener));
+        Subscription {
+            core: Arc::downgrade(&self.core),
+            id,
+        }
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("name", &self.name())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends a permit by a result that may be one of our own refusals, and says what the result means.
+///
+/// A deadline is the caller's, so it is booked as the abandonment it is.
+pub(crate) fn conclude<T, E>(
+    permit: Permit,
+    classify: &(impl Classify<T, E> + ?Sized),
+    result: &Result<T, Error<E>>,
+) -> Outcome {
+    let outcome = judge(classify, result.as_ref());
+    if let Err(Error::Rejected(Rejected {
+        why: Why::Deadline, ..
+    })) = result
+    {
+        drop(permit);
+    } else {
+        permit.record(outcome.verdict);
+    }
+    outcome
+}
+
+#[cfg(all(test, loom))]
+mod models;

@@ -1,0 +1,262 @@
+//! Stages 4 to 7: one attempt, or two that race.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{Judged, Policy};
+use crate::breaker::State;
+use crate::bulkhead::Slot;
+use crate::classify::{Classify, judge};
+use crate::deadline::Deadline;
+use crate::error::{Error, Rejected, Why};
+use crate::hedge::{Hedge, Leave};
+use crate::outcome::{Idempotent, Outcome, Verdict};
+use crate::replicas::{Picked, Replicas, Tried};
+use crate::timer::within;
+
+/// One attempt, as the operation sees it.
+#[derive(Debug)]
+pub struct Attempt<T> {
+    replicas: Replicas<T>,
+    index: usize,
+    number: u32,
+    hedge: bool,
+    remaining: Option<Duration>,
+}
+
+impl<T> Attempt<T> {
+    /// Where to send it.
+    pub fn endpoint(&self) -> &T {
+        &self.replicas.endpoints()[self.index].value
+    }
+
+    /// Which endpoint that is.
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The how-manieth attempt, from one. A hedge has the number of the attempt it joins.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether it runs beside another one.
+    pub const fn is_hedge(&self) -> bool {
+        self.hedge
+    }
+
+    /// How long it may take, to pass on: a `statement_timeout`, a response timeout, a header.
+    pub const fn remaining(&self) -> Option<Duration> {
+        self.remaining
+    }
+}
+
+/// What an attempt is told.
+#[derive(Clone, Copy)]
+struct Brief {
+    number: u32,
+    hedge: bool,
+    tried: Tried,
+    deadline: Option<Deadline>,
+}
+
+impl<C, T> Policy<C, T> {
+    /// Stage 4.
+    pub(super) async fn hedged<R, E, F, Fut>(
+        &self,
+        idempotent: Idempotent,
+        number: u32,
+        tried: &mut Tried,
+        deadline: Option<Deadline>,
+        op: &F,
+    ) -> Judged<R, E>
+    where
+        C: Classify<R, E>,
+        F: Fn(Attempt<T>) -> Fut,
+        Fut: Future<Output = Result<R, E>>,
+    {
+        let picked = match self.replicas.pick(*tried) {
+            Ok(picked) => picked,
+            Err(rejected) => return self.judged(Err(rejected.into())),
+        };
+        *tried = tried.and(picked.index());
+        let brief = Brief {
+            number,
+            hedge: false,
+            tried: *tried,
+            deadline,
+        };
+        let Some(hedge) = self.hedge.as_ref().filter(|_| idempotent == Idempotent::Yes) else {
+            return self.one(brief, picked, op).await;
+        };
+        let mut first = pin!(self.one(brief, picked, op));
+        if let Some(judged) = within(Some(hedge.delay()), first.as_mut()).await {
+            // A fast failure says nothing about how long an answer takes.
+            if matches!(judged.1.verdict, Verdict::Success | Verdict::Neutral) {
+                hedge.in_time();
+            }
+            return judged;
+        }
+        hedge.late();
+        let Some((picked, _leave)) = self.second(hedge, *tried, deadline) else {
+            return first.await;
+        };
+        *tried = tried.and(picked.index());
+        let brief = Brief {
+            hedge: true,
+            tried: *tried,
+            ..brief
+        };
+        race(first, pin!(self.one(brief, picked, op))).await
+    }
+
+    /// Whether a second attempt is wise, and where to. Not at a dependency in trouble or in a crowd, and not
+    /// when its answer could not be waited for.
+    fn second(&self, hedge: &Hedge, tried: Tried, deadline: Option<Deadline>) -> Option<(Picked<T>, Leave)> {
+        let remaining = deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default());
+        if remaining.is_some_and(|remaining| remaining < hedge.delay()) {
+            return None;
+        }
+        let picked = self.replicas.pick(tried).ok()?;
+        let endpoint = picked.endpoint();
+        let crowded = endpoint
+            .its_bulkhead()
+            .is_some_and(|bulkhead| u64::from(bulkhead.in_use()) * 5 > u64::from(bulkhead.limit()) * 4);
+        if crowded || endpoint.breaker().state() != State::Closed {
+            return None;
+        }
+        let leave = hedge.try_start()?;
+        Some((picked, leave))
+    }
+
+    /// Stages 5 to 7. An endpoint whose guards say no between the choice and the call is left for the next.
+    async fn one<R, E, F, Fut>(&self, brief: Brief, mut picked: Picked<T>, op: &F) -> Judged<R, E>
+    where
+        C: Classify<R, E>,
+        F: Fn(Attempt<T>) -> Fut,
+        Fut: Future<Output = Result<R, E>>,
+    {
+        let mut tried = brief.tried;
+        loop {
+            let rejected = match self.slot(&picked, brief.deadline).await {
+                Ok(slot) => match picked.permit() {
+                    Ok(permit) => return self.call(brief, picked, permit, slot, op).await,
+                    Err(rejected) => rejected,
+                },
+                Err(rejected) => rejected,
+            };
+            tried = tried.and(picked.index());
+            match self.replicas.pick(tried) {
+                Ok(next) if !tried.contains(next.index()) => picked = next,
+                _ => return self.judged(Err(rejected.into())),
+            }
+        }
+    }
+
+    /// Stage 6.
+    async fn slot(&self, picked: &Picked<T>, deadline: Option<Deadline>) -> Result<Option<Slot>, Rejected> {
+        let Some(bulkhead) = picked.endpoint().its_bulkhead() else {
+            return Ok(None);
+        };
+        match bulkhead.try_acquire() {
+            Err(_) if bulkhead.has_queue() => {
+                let remaining = deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default());
+                let limit = least(self.queue_wait, remaining);
+                bulkhead.acquire_within(limit).await.map(Some)
+            }
+            slot => slot.map(Some),
+        }
+    }
+
+    /// Stage 7.
+    async fn call<R, E, F, Fut>(
+        &self,
+        brief: Brief,
+        picked: Picked<T>,
+        permit: Option<crate::Permit>,
+        slot: Option<Slot>,
+        op: &F,
+    ) -> Judged<R, E>
+    where
+        C: Classify<R, E>,
+        F: Fn(Attempt<T>) -> Fut,
+        Fut: Future<Output = Result<R, E>>,
+    {
+        let remaining = brief
+            .deadline
+            .map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default());
+        let limit = least(self.attempt_timeout, remaining);
+        let attempt = Attempt {
+            replicas: self.replicas.clone(),
+            index: picked.index(),
+            number: brief.number,
+            hedge: brief.hedge,
+            remaining: limit,
+        };
+        let result = match within(limit, op(attempt)).await {
+            Some(result) => result.map_err(Error::Inner),
+            None => {
+                let own = limit == self.attempt_timeout;
+                let why = if own { Why::AttemptTimeout } else { Why::Deadline };
+                Err(Rejected::new(Arc::clone(&self.name), why, None).into())
+            }
+        };
+        drop(slot);
+        let outcome = self.settle(permit, &result);
+        picked.record(outcome);
+        (result, outcome)
+    }
+
+    fn settle<R, E>(&self, permit: Option<crate::Permit>, result: &Result<R, Error<E>>) -> Outcome
+    where
+        C: Classify<R, E>,
+    {
+        match permit {
+            Some(permit) => crate::breaker::conclude(permit, &self.classify, result),
+            None => judge(&self.classify, result.as_ref()),
+        }
+    }
+}
+
+/// The smaller of two limits, either of which may be missing.
+fn least(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The first good answer of two; the last bad one if neither is good. The loser is dropped, which its
+/// breaker books as abandoned.
+async fn race<R, E, A>(mut first: Pin<&mut A>, mut second: Pin<&mut A>) -> Judged<R, E>
+where
+    A: Future<Output = Judged<R, E>>,
+{
+    let mut bad: Option<Judged<R, E>> = None;
+    let mut done = [false; 2];
+    poll_fn(move |context| {
+        for (done, future) in done.iter_mut().zip([&mut first, &mut second]) {
+            if *done {
+                continue;
+            }
+            let Poll::Ready(judged) = future.as_mut().poll(context) else {
+                continue;
+            };
+            *done = true;
+            let is_answer = judged.1.verdict == Verdict::Neutral && !is_local(&judged.0);
+            if judged.0.is_ok() || is_answer || bad.is_some() {
+                return Poll::Ready(judged);
+            }
+            bad = Some(judged);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn is_local<R, E>(result: &Result<R, Error<E>>) -> bool {
+    result.as_ref().is_err_and(Error::is_local)
+}

@@ -1,0 +1,15 @@
+//! The synchronisers of the breaker and the bulkhead, which loom replaces by its own when it explores them.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+
+use std::sync::PoisonError;
+pub(crate) use std::sync::atomic::Ordering;
+
+/// Locks; a poisoned lock is used as it is, because no critical section of the crate runs foreign code
+/// and each leaves its data whole at every point it could unwind from.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

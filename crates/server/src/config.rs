@@ -1,0 +1,310 @@
+//! The sum of all settings. Each crate owns its own section; this file only puts them together, and says what
+//! contradicts itself and what has no effect in this version.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use contextkeep_cache::settings::CacheSettings;
+use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
+use contextkeep_core::settings::{EmbeddedSettings, LimitSettings, RetentionSettings};
+use contextkeep_resilience::BreakerSettings;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::AuthSettings;
+use crate::mcp::McpSettings;
+
+/// Variables with the prefix that are not settings.
+const NOT_SETTINGS: [&str; 1] = ["CONTEXTKEEP_CONFIG"];
+/// Beginning of every variable.
+pub const PREFIX: &str = "CONTEXTKEEP_";
+/// The file that is read if it is there and `--config` names no other.
+pub const FILE: &str = "contextkeep.yaml";
+
+/// Every setting of Contextkeep.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppConfig {
+    /// The HTTP server.
+    pub server: ServerSettings,
+    /// Who may call.
+    pub auth: AuthSettings,
+    /// Contexts: where they are kept and how much one request may ask for.
+    pub context_manager: ContextManagerSettings,
+    /// The MCP endpoint at `/mcp` and the stdio server.
+    pub mcp: McpSettings,
+    /// What the process says of itself.
+    pub telemetry: TelemetrySettings,
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Address and port. Port 0 takes a free one, which the log names. An address that is not loopback is
+    /// refused unless `auth.keys` has a key.
+    #[schemars(with = "String")]
+    pub bind: SocketAddr,
+    /// Largest body of a request; imports are streams and not bounded by it.
+    #[schemars(with = "String", extend("format" = "byte-size"))]
+    pub max_body: ByteSize,
+    /// Requests served at the same time; more are answered 503 with `Retry-After`.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_requests: usize,
+    /// Connections open at the same time; more wait to be accepted.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_connections: usize,
+    /// Longest time for one request, and for each piece of an import.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub request_timeout: Duration,
+    /// Longest time for a client to send the head of a request, and that a connection may idle between two.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub header_timeout: Duration,
+    /// How long requests may go on after the signal to stop.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            max_body: ByteSize::mib(16),
+            max_requests: 512,
+            max_connections: 4096,
+            request_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(30),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Contexts: where they are kept and how much one request may ask for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContextManagerSettings {
+    /// Postgres. Not in this version: with a `dsn` the server does not start.
+    pub database: DatabaseSettings,
+    /// The embedded store, used when `database.dsn` is absent.
+    pub embedded: EmbeddedSettings,
+    /// The cache in front of Postgres. Accepted; no effect with the embedded store.
+    pub cache: CacheSettings,
+    /// The breakers around Postgres and Redis. Accepted; no effect with the embedded store.
+    pub circuit_breaker: BreakerSettings,
+    /// Read replicas of Postgres. Accepted; no effect with the embedded store.
+    pub read_replicas: Vec<ReplicaSettings>,
+    /// How much one request may ask for.
+    pub limits: LimitSettings,
+    /// How long what is no longer visible is kept.
+    pub retention: RetentionSettings,
+}
+
+/// A Postgres server and its pool.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `postgres://user:password@host:port/database`; `env:NAME` and `file:PATH` keep it out of the file.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<String>")]
+    pub dsn: Option<SecretString>,
+    /// Most connections.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_open_conns: u32,
+    /// Most connections that stay open unused.
+    pub max_idle_conns: u32,
+    /// Age at which a connection is replaced.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub conn_max_lifetime: Duration,
+    /// Time after which an unused connection is closed.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub conn_max_idle_time: Duration,
+    /// Time between two health checks.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub health_check_interval: Duration,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            dsn: None,
+            max_open_conns: 50,
+            max_idle_conns: 25,
+            conn_max_lifetime: Duration::from_mins(5),
+            conn_max_idle_time: Duration::from_secs(90),
+            health_check_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A read replica: its address; pool keys that are absent are those of `database`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaSettings {
+    /// As `database.dsn`.
+    #[serde(skip_serializing)]
+    #[schemars(with = "String")]
+    pub dsn: SecretString,
+}
+
+/// What the process says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// The log, on standard error.
+    pub log: LogSettings,
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// What is logged: a level, or levels by target such as `info,contextkeep_server=debug`.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Where settings come from besides their defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file that `--config` names.
+    pub file: Option<PathBuf>,
+    /// Flags: key path, value, the flag's name.
+    pub flags: Vec<(&'static str, String, &'static str)>,
+}
+
+/// Loads the settings: defaults < file < environment < flags.
+///
+/// # Errors
+/// Every problem there is, together.
+pub fn load(sources: Sources) -> Result<Loaded<AppConfig>, Errors> {
+    let loader = match sources.file {
+        Some(file) => Loader::new().file(file),
+        None => Loader::new().optional_file(Path::new(FILE)),
+    };
+    let loader = loader.env(PREFIX).ignore_env(NOT_SETTINGS);
+    sources
+        .flags
+        .into_iter()
+        .fold(loader, |loader, (path, value, flag)| {
+            loader.flag(path, value, flag)
+        })
+        .load(validate)
+}
+
+fn validate(config: &AppConfig, findings: &mut Findings) {
+    let manager = &config.context_manager;
+    findings.extend_under("auth", config.auth.problems());
+    findings.extend_under("context_manager.cache", manager.cache.problems());
+    if let Err(error) = manager.circuit_breaker.validate() {
+        findings.extend_under(
+            "context_manager.circuit_breaker",
+            error
+                .into_iter()
+                .map(|problem| (problem.key, problem.message, problem.hint)),
+        );
+    }
+    if !config.server.bind.ip().is_loopback() && config.auth.keys.is_empty() {
+        findings.push(
+            Finding::new(
+                "server.bind",
+                format!(
+                    "is {}, which others can reach, and no credential is configured",
+                    config.server.bind
+                ),
+            )
+            .involving("auth.keys")
+            .hint("add a key under auth.keys, or bind 127.0.0.1"),
+        );
+    }
+    if manager.database.max_idle_conns > manager.database.max_open_conns {
+        findings.push(
+            Finding::new(
+                "context_manager.database.max_idle_conns",
+                "is more than max_open_conns",
+            )
+            .involving("context_manager.database.max_open_conns")
+            .hint("lower it"),
+        );
+    }
+    if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
+        findings.push(
+            Finding::new("context_manager.read_replicas", "are configured, but the primary is not")
+                .hint("set context_manager.database.dsn, for instance by CONTEXTKEEP_CONTEXT_MANAGER__DATABASE__DSN"),
+        );
+    }
+    let zero = [
+        ("server.request_timeout", config.server.request_timeout),
+        ("server.header_timeout", config.server.header_timeout),
+    ];
+    for (path, _) in zero.into_iter().filter(|(_, duration)| duration.is_zero()) {
+        findings.push((path, "is 0, so that nothing could be served", "30s"));
+    }
+    if let Err(error) = config
+        .telemetry
+        .log
+        .filter
+        .parse::<tracing_subscriber::filter::EnvFilter>()
+    {
+        findings.push((
+            "telemetry.log.filter",
+            format!("is not a filter: {error}"),
+            "info, debug, or info,contextkeep_server=debug",
+        ));
+    }
+}
+
+/// What is configured and has no effect in this version, so that nobody relies on it.
+pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
+    let sections = [
+        "context_manager.cache",
+        "context_manager.circuit_breaker",
+        "context_manager.read_replicas",
+        "context_manager.database",
+    ];
+    sections
+        .into_iter()
+        .filter(|section| {
+            let said = |path: &str| path == *section || path.starts_with(&format!("{section}."));
+            loaded.entries().iter().any(|entry| {
+                said(&entry.path.to_string()) && entry.source != contextkeep_config::Source::Default
+            })
+        })
+        .map(|section| {
+            format!(
+                "{section}: accepted, but this version has only the embedded store, which does not use it"
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,153 @@
+//! The REST face: `/v1`, health and the API's description. A route and its documentation are one statement,
+//! so `/openapi.json` cannot drift from what is served.
+
+mod contexts;
+pub(crate) mod dto;
+mod extract;
+mod health;
+mod items;
+mod middleware;
+pub mod problem;
+mod search;
+mod transfer;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::routing::get;
+use axum::{Json, Router};
+use contextkeep_core::settings::LimitSettings;
+use contextkeep_core::{ContextManager, Origin, Version};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::auth::Gatekeeper;
+use crate::config::ServerSettings;
+use problem::Problem;
+
+/// Where the answer came from.
+const ORIGIN: HeaderName = HeaderName::from_static("contextkeep-origin");
+
+/// What every handler can reach.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    /// Every operation on contexts.
+    pub manager: Arc<dyn ContextManager>,
+    /// How much one request may ask for.
+    pub limits: Arc<LimitSettings>,
+    /// The server's own settings.
+    pub settings: Arc<ServerSettings>,
+    /// Cancelled when the server begins to shut down.
+    pub draining: CancellationToken,
+}
+
+/// An answer or a problem.
+type Answered = Result<Response<Body>, Problem>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Contextkeep", description = "Stores conversations as contexts and items, and gives a model the window that fits its budget."),
+    modifiers(&Security),
+    security(("bearer" = []), ()),
+    tags(
+        (name = "contexts", description = "Conversations and tasks"),
+        (name = "items", description = "What was said, and the window"),
+        (name = "search", description = "Full text"),
+        (name = "transfer", description = "Export and import"),
+        (name = "operations", description = "For whoever runs the server"),
+    )
+)]
+struct Document;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+fn documented() -> OpenApiRouter<Rest> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(contexts::routes())
+        .merge(items::routes())
+        .merge(search::routes())
+        .merge(transfer::routes())
+        .merge(health::routes())
+}
+
+/// The API's description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().split_for_parts().1
+}
+
+/// The whole face. `beside` is what else is served on the same port (MCP); it passes the same gate.
+pub fn router(rest: &Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
+    let (routes, document) = documented().split_for_parts();
+    let document = Arc::new(document);
+    let routes = routes
+        .route(
+            "/openapi.json",
+            get(move || async move { Json(document.as_ref().clone()) }),
+        )
+        .fallback(|| async {
+            Problem::new("route_not_found", "there is nothing at this path")
+                .hint("GET /openapi.json lists all paths")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new("method_not_allowed", "this path has other methods")
+        })
+        .with_state(rest.clone())
+        .merge(beside);
+    middleware::around(routes, rest, gatekeeper)
+}
+
+/// An answer as JSON.
+fn plain(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => bytes(status, body),
+        Err(error) => {
+            axum::response::IntoResponse::into_response(Problem::from(contextkeep_core::Error::Internal {
+                detail: format!("an answer does not serialise: {error}"),
+            }))
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize, origin: Origin) -> Response<Body> {
+    from(plain(status, value), origin)
+}
+
+/// An answer that was written as bytes.
+fn raw(body: Vec<u8>, origin: Origin) -> Response<Body> {
+    from(bytes(StatusCode::OK, body), origin)
+}
+
+fn bytes(status: StatusCode, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn from(mut response: Response<Body>, origin: Origin) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(ORIGIN, HeaderValue::from_static(origin.as_str()));
+    response
+}
+
+/// Adds the version as `ETag`.
+fn tagged(mut response: Response<Body>, version: Version) -> Response<Body> {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}

@@ -1,0 +1,236 @@
+//! What a request says, parsed with errors that name the field.
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use contextkeep_core::{ContextId, ContextKey, Error, IdempotencyKey, Invalid, Version};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use super::Rest;
+use super::problem::Problem;
+use crate::auth::Principal;
+
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // There is no default: a request that reaches a handler without one is a defect of the wiring.
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| Problem::new("unauthorized", "the request has no credential"))
+    }
+}
+
+/// The context in the path, of the caller's tenant.
+pub(super) struct Key(pub(super) ContextKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let principal = Principal::from_request_parts(parts, state).await?;
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::new("malformed_request", format!("the path: {error}")))?;
+        Ok(Self(ContextKey::new(principal.tenant, ContextId::parse(&id)?)))
+    }
+}
+
+/// The whole body, bounded by `server.max_body`.
+pub(super) struct Body(pub(super) Bytes);
+
+impl FromRequest<Rest> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, rest: &Rest) -> Result<Self, Problem> {
+        let media = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .map(|value| value.to_str().unwrap_or_default());
+        let essence = media.map(|media| media.split(';').next().unwrap_or_default().trim());
+        if essence.is_some_and(|essence| !is_json(essence)) {
+            return Err(Problem::new(
+                "unsupported_media_type",
+                format!("{:?} is not JSON", media.unwrap_or_default()),
+            )
+            .hint("send Content-Type: application/json"));
+        }
+        let limit = usize::try_from(rest.settings.max_body.as_u64()).unwrap_or(usize::MAX);
+        // Refused before it is read where the client says its size.
+        let declared = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if let Some(actual) = declared.filter(|actual| *actual > limit as u64) {
+            return Err(too_large(actual, limit as u64));
+        }
+        match Limited::new(request.into_body(), limit).collect().await {
+            Ok(body) => Ok(Self(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit as u64 + 1, limit as u64)),
+            Err(error) => Err(Problem::new(
+                "malformed_request",
+                format!("the body did not arrive whole: {error}"),
+            )),
+        }
+    }
+}
+
+fn is_json(essence: &str) -> bool {
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.to_ascii_lowercase().ends_with("+json")
+        || essence.eq_ignore_ascii_case("application/x-ndjson")
+        || essence.eq_ignore_ascii_case("application/jsonl")
+}
+
+fn too_large(actual: u64, limit: u64) -> Problem {
+    Error::TooLarge {
+        what: "the body in bytes".into(),
+        actual,
+        limit,
+    }
+    .into()
+}
+
+impl Body {
+    /// The body as a value. Unknown and duplicate fields are errors.
+    pub(super) fn json<'body, T: Deserialize<'body>>(&'body self) -> Result<T, Problem> {
+        let text = std::str::from_utf8(&self.0).map_err(|error| {
+            Problem::new(
+                "malformed_request",
+                format!("the body is not UTF-8 at byte {}", error.valid_up_to()),
+            )
+        })?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            problem_of(error.inner(), if path == "." { "" } else { &path })
+        })?;
+        deserializer.end().map_err(|error| problem_of(&error, ""))?;
+        Ok(value)
+    }
+}
+
+fn problem_of(error: &serde_json::Error, path: &str) -> Problem {
+    if error.is_data() {
+        Error::from(Invalid::new(path.to_owned(), error.to_string())).into()
+    } else {
+        Problem::new("malformed_json", error.to_string()).hint("send one JSON object")
+    }
+}
+
+/// `If-Match`: the version that a write is conditional on.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .and_then(|text| text.parse().ok());
+    version.map(Some).ok_or_else(|| {
+        Error::from(
+            Invalid::new("If-Match", format!("{text:?} is not an ETag of a context"))
+                .hint("send the ETag as it came, such as \"7\""),
+        )
+        .into()
+    })
+}
+
+/// `Idempotency-Key`.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    Ok(Some(IdempotencyKey::parse(value.to_str().unwrap_or_default())?))
+}
+
+/// The query string, taken apart key by key; what is left over is an error.
+pub(super) struct Params {
+    pairs: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Ok(Self {
+            pairs,
+            known: Vec::new(),
+        })
+    }
+}
+
+impl Params {
+    /// All values of a key.
+    pub(super) fn all(&mut self, key: &'static str) -> Vec<String> {
+        self.known.push(key);
+        let (taken, left) = std::mem::take(&mut self.pairs)
+            .into_iter()
+            .partition(|(name, _)| name == key);
+        self.pairs = left;
+        let taken: Vec<(String, String)> = taken;
+        taken.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The one value of a key.
+    pub(super) fn one(&mut self, key: &'static str) -> Result<Option<String>, Problem> {
+        let mut values = self.all(key);
+        if values.len() > 1 {
+            return Err(Error::from(Invalid::new(key, "is given more than once")).into());
+        }
+        Ok(values.pop())
+    }
+
+    /// The one value of a key as a number.
+    pub(super) fn number(&mut self, key: &'static str) -> Result<Option<u64>, Problem> {
+        self.one(key)?
+            .map(|text| text.parse().map_err(|_| not_a_number(key, &text)))
+            .transpose()
+    }
+
+    /// How many entries a page has: from 1 to `max`, `default` if not said.
+    pub(super) fn limit(&mut self, default: u32, max: u32) -> Result<u32, Problem> {
+        match self.number("limit")? {
+            None => Ok(default.min(max)),
+            Some(limit) => u32::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=max).contains(limit))
+                .ok_or_else(|| {
+                    Error::from(
+                        Invalid::new("limit", format!("is {limit}")).hint(format!("ask for 1 to {max}")),
+                    )
+                    .into()
+                }),
+        }
+    }
+
+    /// Refuses keys that nobody asked for: a misspelt filter must not widen an answer.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.pairs.first() {
+            None => Ok(()),
+            Some((key, _)) => {
+                let known = self.known.join(", ");
+                Err(Error::from(
+                    Invalid::new(key.clone(), "is not a parameter of this request")
+                        .hint(format!("it takes: {known}")),
+                )
+                .into())
+            }
+        }
+    }
+}
+
+fn not_a_number(key: &'static str, text: &str) -> Problem {
+    Error::from(Invalid::new(key, format!("{text:?} is not a whole number"))).into()
+}

@@ -1,0 +1,113 @@
+//! What happens to every request, from the outside in: a request id and a line in the log, the bound on
+//! requests at once, the time limit, the gate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Response};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::IntoResponse;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Rest;
+use super::problem::Problem;
+use crate::auth::Gatekeeper;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id of a client that is passed on.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+pub(super) fn around(routes: Router, rest: &Rest, gatekeeper: Gatekeeper) -> Router {
+    let permits = Arc::new(Semaphore::new(rest.settings.max_requests));
+    // The last layer added is the outermost.
+    routes
+        .layer(from_fn_with_state(Arc::new(gatekeeper), gate))
+        .layer(from_fn_with_state(rest.settings.request_timeout, limit_time))
+        .layer(from_fn_with_state(permits, limit_requests))
+        .layer(from_fn(observe))
+}
+
+type Answer = Response<axum::body::Body>;
+
+async fn observe(request: Request, next: Next) -> Answer {
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let begun = Instant::now();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let code = response
+        .headers()
+        .get("contextkeep-code")
+        .and_then(|code| code.to_str().ok())
+        .unwrap_or_default();
+    // Paths carry ids and bodies carry conversations: neither is logged.
+    let duration_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    if status.is_server_error() {
+        tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request failed");
+    } else {
+        tracing::debug!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request served");
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The client's id for the request, or one of ours.
+fn request_id(request: &Request) -> String {
+    request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_graphic()))
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+async fn limit_requests(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Answer {
+    // Whether the server lives and is ready must be answered under load as well.
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        return next.run(request).await;
+    }
+    match permits.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => Problem::new("busy", "as many requests as server.max_requests are being served")
+            .retry_after(1)
+            .into_response(),
+    }
+}
+
+async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Answer {
+    // An import reads for as long as the client sends; it bounds the wait for each piece itself.
+    if request.uri().path() == "/v1/import" {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new("timeout", format!("the request took longer than {limit:?}"))
+            .hint("repeat a write with the same Idempotency-Key")
+            .retry_after(1)
+            .into_response(),
+    }
+}
+
+async fn gate(State(gatekeeper): State<Arc<Gatekeeper>>, mut request: Request, next: Next) -> Answer {
+    if matches!(request.uri().path(), "/healthz" | "/readyz" | "/openapi.json") {
+        return next.run(request).await;
+    }
+    match gatekeeper.admit(request.headers()) {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(refusal) => Problem::new("unauthorized", refusal.to_string())
+            .hint(refusal.hint())
+            .into_response(),
+    }
+}
