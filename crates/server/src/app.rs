@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Gatekeeper;
 use crate::config::AppConfig;
 use crate::rest::{self, Rest};
-use crate::{listener, shutdown, sweeper};
+use crate::{listener, mcp, shutdown, sweeper};
 
 /// The parts that every command works on.
 #[derive(Debug)]
@@ -120,7 +120,14 @@ pub fn router(
         settings: Arc::new(config.server.clone()),
         draining,
     };
-    rest::router(&rest, gatekeeper, Router::new())
+    // Requests in flight end with the connections that carry them, so nothing has to break them off.
+    let mcp = mcp::service(
+        parts.manager.clone(),
+        config.context_manager.limits.clone(),
+        &config.mcp,
+        CancellationToken::new(),
+    );
+    rest::router(&rest, gatekeeper, Router::new().nest("/mcp", mcp))
 }
 
 async fn listen(config: &AppConfig) -> anyhow::Result<TcpListener> {

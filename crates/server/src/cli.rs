@@ -16,9 +16,9 @@ use contextkeep_config::Loaded;
 use contextkeep_core::TenantId;
 
 use crate::app::{self, Parts};
-use crate::auth::ANONYMOUS_TENANT;
+use crate::auth::{ANONYMOUS_TENANT, Principal};
 use crate::config::{AppConfig, Sources, load};
-use crate::telemetry;
+use crate::{mcp, telemetry};
 
 /// What a shell gets when the configuration or the command line is wrong.
 const USAGE: u8 = 2;
@@ -52,6 +52,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         bind: Option<SocketAddr>,
     },
+    /// Serve MCP on standard input and output, for a client that starts its servers itself
+    Mcp(Tenant),
     /// Bring the schema of the data file up to date
     Migrate,
     /// Look at the configuration
@@ -149,6 +151,13 @@ impl Command {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         match self {
             Self::Serve { .. } => runtime.block_on(app::serve(loaded)),
+            Self::Mcp(Tenant { tenant }) => runtime.block_on(with_parts(&loaded.value, async |parts| {
+                let limits = loaded.value.context_manager.limits.clone();
+                let principal = Principal::local(tenant);
+                let served =
+                    mcp::serve_stdio(parts.manager.clone(), limits, loaded.value.mcp.clone(), principal);
+                Ok(served.await?)
+            })),
             Self::Migrate => doctor::migrate(&loaded.value),
             Self::Config(command) => config::run(&command, &loaded),
             Self::Import(import) => runtime.block_on(with_parts(&loaded.value, async |parts| {

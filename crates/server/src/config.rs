@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthSettings;
+use crate::mcp::McpSettings;
 
 /// Variables with the prefix that are not settings.
 const NOT_SETTINGS: [&str; 1] = ["CONTEXTKEEP_CONFIG"];
@@ -33,6 +34,8 @@ pub struct AppConfig {
     pub auth: AuthSettings,
     /// Contexts: where they are kept and how much one request may ask for.
     pub context_manager: ContextManagerSettings,
+    /// The MCP endpoint at `/mcp` and the stdio server.
+    pub mcp: McpSettings,
     /// What the process says of itself.
     pub telemetry: TelemetrySettings,
 }

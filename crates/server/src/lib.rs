@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod listener;
+pub mod mcp;
 pub mod rest;
 pub mod shutdown;
 pub mod sweeper;

@@ -4,7 +4,7 @@ use contextkeep_core::error::Code;
 
 use super::output;
 use crate::config::{AppConfig, PREFIX};
-use crate::rest;
+use crate::{mcp, rest};
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum What {
@@ -14,6 +14,8 @@ pub(super) enum What {
     Errors,
     /// docs/reference/openapi.json
     Openapi,
+    /// docs/reference/mcp-tools.json
+    McpTools,
     /// docs/reference/cli.md
     Cli,
 }
@@ -32,6 +34,7 @@ pub(super) fn run(what: What) -> anyhow::Result<()> {
         What::Configuration => contextkeep_config::reference::<AppConfig>(PREFIX),
         What::Errors => errors(),
         What::Openapi => rest::openapi().to_pretty_json()? + "\n",
+        What::McpTools => serde_json::to_string_pretty(&mcp::describe())? + "\n",
         What::Cli => cli(),
     };
     Ok(output::print(text.as_bytes())?)

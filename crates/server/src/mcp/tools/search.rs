@@ -1,0 +1,187 @@
+//! `context_search`.
+
+use contextkeep_core::search::Query;
+use contextkeep_core::store::{Hit, SearchPage, SearchQuery};
+use contextkeep_core::{ContextId, Error, Role, Timestamp};
+use rmcp::model::Tool;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::fault::Fault;
+use super::super::reply::Reply;
+use super::super::view::raw;
+use super::super::{cursor, fit};
+use super::{Call, Effect};
+
+const LIMIT_DEFAULT: u32 = 10;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    /// Words that must all be there. "a phrase", prefix*, -without and either OR other work too.
+    query: String,
+    /// Only in this context; in all of yours if left out.
+    id: Option<String>,
+    /// Only items of this role.
+    role: Option<RoleName>,
+    /// snippet (default) shows the text around what was found; item shows the whole item.
+    detail: Option<Detail>,
+    /// Most hits; 10 if left out.
+    #[schemars(range(min = 1, max = 50))]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum RoleName {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::System => Self::System,
+            RoleName::Developer => Self::Developer,
+            RoleName::User => Self::User,
+            RoleName::Assistant => Self::Assistant,
+            RoleName::Tool => Self::Tool,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Detail {
+    #[default]
+    Snippet,
+    Item,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct HitView<'a> {
+    /// The context that it is in.
+    id: &'a str,
+    seq: u64,
+    role: &'static str,
+    tokens: u32,
+    #[schemars(with = "String")]
+    created_at: Timestamp,
+    /// Larger is better.
+    score: f64,
+    snippet: &'a str,
+    /// Exactly as it was sent; only with detail "item".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    item: Option<&'a RawValue>,
+    /// True if the item was asked for and is too large for one result.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    item_omitted: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct SearchView<'a> {
+    hits: Vec<HitView<'a>>,
+    /// Pass as `cursor` to get the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+    /// What is missing here, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    /// Appended items that cannot be found yet.
+    lag_items: u64,
+    /// l1, l2, replica, primary or stale.
+    origin: &'static str,
+}
+
+pub(super) fn tool() -> Tool {
+    super::tool::<Arguments, SearchView<'_>>(
+        "context_search",
+        "Search contexts",
+        "Find what was said, called or answered, by words, in one context or in all of yours, best hits first. \
+         Use it to get back what no longer fits into a window.",
+        &Effect::Reads,
+    )
+}
+
+pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
+    let arguments: Arguments = call.arguments()?;
+    let offset = arguments.cursor.as_deref().map_or(Ok(0), cursor::search_offset)?;
+    let query = SearchQuery {
+        query: Query::parse(&arguments.query)?,
+        context: arguments.id.as_deref().map(ContextId::parse).transpose()?,
+        role: arguments.role.map(Role::from),
+        offset,
+        limit: arguments
+            .limit
+            .unwrap_or(LIMIT_DEFAULT)
+            .min(call.limits.page_items),
+    };
+    let answer = call.manager.search(call.tenant, query).await?;
+    let detail = arguments.detail.unwrap_or_default();
+    let origin = answer.origin.as_str();
+    Ok(page_that_fits(
+        &answer.value,
+        offset,
+        detail,
+        origin,
+        call.chars_max,
+    )?)
+}
+
+fn page_that_fits(
+    page: &SearchPage,
+    offset: u32,
+    detail: Detail,
+    origin: &'static str,
+    chars_max: usize,
+) -> Result<Reply, Error> {
+    // One item may take half of a result, so that a large one does not push out all others.
+    let item_bytes_max = chars_max / 2;
+    let mut hits: Vec<HitView<'_>> = page
+        .hits
+        .iter()
+        .map(|hit| view(hit, detail, item_bytes_max))
+        .collect();
+    let count = fit::entries(&hits, chars_max)?;
+    hits.truncate(count);
+    let next = offset.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+    let more = page.more || count < page.hits.len();
+    let too_deep = more && next > cursor::SEARCH_OFFSET_MAX;
+    let hint = if too_deep {
+        Some("there are more hits than paging reaches; narrow the query")
+    } else if count < page.hits.len() {
+        Some("the page was cut to fit into one result; go on with next_cursor")
+    } else {
+        None
+    };
+    Reply::of(&SearchView {
+        hits,
+        next_cursor: (more && !too_deep).then(|| cursor::after_hits(next)),
+        hint,
+        lag_items: page.lag_items,
+        origin,
+    })
+}
+
+fn view(hit: &Hit, detail: Detail, item_bytes_max: usize) -> HitView<'_> {
+    let wanted = detail == Detail::Item;
+    let fits = hit.item.body.len() <= item_bytes_max;
+    HitView {
+        id: hit.context.as_str(),
+        seq: hit.item.seq,
+        role: hit.item.traits.role.as_str(),
+        tokens: hit.item.tokens,
+        created_at: hit.item.created_at,
+        score: hit.score,
+        snippet: &hit.snippet,
+        item: raw(&hit.item.body).filter(|_| wanted && fits),
+        item_omitted: wanted && !fits,
+    }
+}

@@ -1,0 +1,46 @@
+//! `context_window`.
+
+use contextkeep_core::WindowRequest;
+use rmcp::model::Tool;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::fault::Fault;
+use super::super::fit;
+use super::super::reply::Reply;
+use super::super::view::WindowView;
+use super::{Call, Effect};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    /// Id of the context.
+    id: String,
+    /// The budget in tokens; the context's own if left out.
+    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
+    max_tokens: Option<u64>,
+    /// Tokens of the budget to leave free for the answer.
+    #[schemars(range(min = 0, max = 1_099_511_627_776_u64))]
+    reserve: Option<u64>,
+}
+
+pub(super) fn tool() -> Tool {
+    super::tool::<Arguments, WindowView<'_>>(
+        "context_window",
+        "Read a context's window",
+        "Get back what a model should see of a context: the newest whole turns that fit the token budget, tool \
+         calls kept with their results, instructions and pinned items always in. Use it to resume a conversation \
+         or task.",
+        &Effect::Reads,
+    )
+}
+
+pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
+    let arguments: Arguments = call.arguments()?;
+    let key = call.key(&arguments.id)?;
+    let request = WindowRequest {
+        max_tokens: arguments.max_tokens,
+        reserve: arguments.reserve.unwrap_or(0),
+    };
+    fit::window(call.manager, &key, request, call.chars_max).await
+}
