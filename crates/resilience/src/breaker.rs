@@ -197,5 +197,6 @@ pub(crate) fn conclude<T, E>(
     outcome
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;

@@ -120,7 +120,7 @@ impl Clock for TokioClock {
     fn now(&self) -> Nanos {
         // Paused runtimes freeze at their own start, which may lie before the first reading of this
         // process; the head start keeps such a reading from clamping to zero.
-        const HEAD_START: Duration = Duration::from_secs(86_400);
+        const HEAD_START: Duration = Duration::from_hours(24);
         static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
         let now = tokio::time::Instant::now();
         let origin = *ORIGIN.get_or_init(|| now);

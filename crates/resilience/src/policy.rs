@@ -200,12 +200,13 @@ impl<C, T> Policy<C, T> {
     }
 
     fn refuse<R, E>(&self, why: Why) -> Judged<R, E> {
-        self.judged(Err(Rejected::new(Arc::clone(&self.name), why, None).into()))
+        refused(Rejected::new(Arc::clone(&self.name), why, None))
     }
+}
 
-    fn judged<R, E>(&self, result: Result<R, Error<E>>) -> Judged<R, E> {
-        (result, Outcome::NEUTRAL)
-    }
+/// A refusal of our own says nothing.
+fn refused<R, E>(rejected: Rejected) -> Judged<R, E> {
+    (Err(rejected.into()), Outcome::NEUTRAL)
 }
 
 impl<C, T: fmt::Debug> fmt::Debug for Policy<C, T> {

@@ -289,5 +289,6 @@ impl<T> Drop for Picked<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -167,5 +167,6 @@ fn plus(word: u64, added: Counts) -> u64 {
     u64::from(counts.total) << TOTAL_SHIFT | u64::from(counts.failed) << FAILED_SHIFT | u64::from(counts.slow)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -140,7 +140,7 @@ impl BreakerBuilder {
                 min_calls: 20,
                 open: Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30))
                     .jitter(Jitter::Upper(0.5)),
-                max_retry_after: Duration::from_secs(300),
+                max_retry_after: Duration::from_mins(5),
                 stable_after: Duration::from_secs(30),
                 half_open: HalfOpen::probes(3, 2, Duration::from_secs(5)),
                 abandoned: Abandoned::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::{Judged, Policy};
+use super::{Judged, Policy, refused};
 use crate::breaker::State;
 use crate::bulkhead::Slot;
 use crate::classify::{Classify, judge};
@@ -80,7 +80,7 @@ impl<C, T> Policy<C, T> {
     {
         let picked = match self.replicas.pick(*tried) {
             Ok(picked) => picked,
-            Err(rejected) => return self.judged(Err(rejected.into())),
+            Err(rejected) => return refused(rejected),
         };
         *tried = tried.and(picked.index());
         let brief = Brief {
@@ -151,7 +151,7 @@ impl<C, T> Policy<C, T> {
             tried = tried.and(picked.index());
             match self.replicas.pick(tried) {
                 Ok(next) if !tried.contains(next.index()) => picked = next,
-                _ => return self.judged(Err(rejected.into())),
+                _ => return refused(rejected),
             }
         }
     }
@@ -196,13 +196,12 @@ impl<C, T> Policy<C, T> {
             hedge: brief.hedge,
             remaining: limit,
         };
-        let result = match within(limit, op(attempt)).await {
-            Some(result) => result.map_err(Error::Inner),
-            None => {
-                let own = limit == self.attempt_timeout;
-                let why = if own { Why::AttemptTimeout } else { Why::Deadline };
-                Err(Rejected::new(Arc::clone(&self.name), why, None).into())
-            }
+        let result = if let Some(result) = within(limit, op(attempt)).await {
+            result.map_err(Error::Inner)
+        } else {
+            let own = limit == self.attempt_timeout;
+            let why = if own { Why::AttemptTimeout } else { Why::Deadline };
+            Err(Rejected::new(Arc::clone(&self.name), why, None).into())
         };
         drop(slot);
         let outcome = self.settle(permit, &result);
