@@ -10,13 +10,16 @@ mod cancellation;
 mod defects;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
-mod policy;
-#[cfg(test)]
-#[cfg(all(feature = "tokio", feature = "tower"))]
-mod tower_contract;
+mod live_http;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
 mod metastability;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
+mod policy;
+#[cfg(test)]
+#[cfg(feature = "tokio")]
 mod simulation;
+#[cfg(test)]
+#[cfg(all(feature = "tokio", feature = "tower"))]
+mod tower_contract;

@@ -60,10 +60,20 @@ struct Report {
 
 async fn play(retry: Retry, guarded: bool) -> Report {
     let start = Instant::now();
-    let server = Server { start, free_at: Mutex::new(start), arrivals: Mutex::new(Vec::new()) };
+    let server = Server {
+        start,
+        free_at: Mutex::new(start),
+        arrivals: Mutex::new(Vec::new()),
+    };
     let server = Arc::new(server);
-    let breaker = Breaker::builder("server").clock(TokioClock).random(SplitMix::seeded(1)).observe_only(!guarded);
-    let policy = Policy::named("client").retry(retry).guard(breaker.build().unwrap(), None).attempt_timeout(ms(250));
+    let breaker = Breaker::builder("server")
+        .clock(TokioClock)
+        .random(SplitMix::seeded(1))
+        .observe_only(!guarded);
+    let policy = Policy::named("client")
+        .retry(retry)
+        .guard(breaker.build().unwrap(), None)
+        .attempt_timeout(ms(250));
     let policy = Arc::new(policy.build());
     let mut calls = tokio::task::JoinSet::new();
     for call in 0..OFFERED * 30 {
@@ -84,7 +94,10 @@ async fn play(retry: Retry, guarded: bool) -> Report {
         }
     }
     let arrivals = server.arrivals.lock().unwrap();
-    let during = arrivals.iter().filter(|at| (OUTAGE.0..OUTAGE.1).contains(at)).count();
+    let during = arrivals
+        .iter()
+        .filter(|at| (OUTAGE.0..OUTAGE.1).contains(at))
+        .count();
     Report {
         recovered: f64::from(good) / f64::from(offered),
         amplification: f64::from(u32::try_from(during).unwrap()) / f64::from(OFFERED * 10),
@@ -93,13 +106,19 @@ async fn play(retry: Retry, guarded: bool) -> Report {
 
 fn retries(budget: Option<&Budget>) -> Retry {
     let retry = budget.map_or_else(|| Retry::unbudgeted(3), |budget| Retry::new(3, budget));
-    retry.backoff(Backoff::exponential(ms(20), ms(200)).jitter(Jitter::Full)).random(SplitMix::seeded(9))
+    retry
+        .backoff(Backoff::exponential(ms(20), ms(200)).jitter(Jitter::Full))
+        .random(SplitMix::seeded(9))
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_budget_the_outage_goes_on_by_itself() {
     let report = play(retries(None), false).await;
-    assert!(report.recovered < 0.5, "the simulation shows nothing: {:.2} recovered", report.recovered);
+    assert!(
+        report.recovered < 0.5,
+        "the simulation shows nothing: {:.2} recovered",
+        report.recovered
+    );
     assert!(report.amplification > 3.0);
 }
 
@@ -107,7 +126,13 @@ async fn without_a_budget_the_outage_goes_on_by_itself() {
 async fn with_a_budget_goodput_is_back_within_five_seconds() {
     let report = play(retries(Some(&Budget::tokens(0.1, 10))), false).await;
     assert!(report.recovered >= 0.95, "{:.3}", report.recovered);
-    assert!(report.amplification <= 1.11, "{:.3}", report.amplification);
+    // A tenth for the calls of the outage, and what the calls of the five seconds before it had left over.
+    let banked = (10.0 + 0.1 * f64::from(OFFERED) * 5.0) / f64::from(OFFERED * 10);
+    assert!(
+        report.amplification <= 1.1 + banked,
+        "{:.3}",
+        report.amplification
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use contextkeep_resilience::breaker::{HalfOpen, State};
 use contextkeep_resilience::replicas::Panic;
 use contextkeep_resilience::{
-    Again, Attempt, Backoff, Breaker, Endpoint, Idempotent, Jitter, Outcome, Policy, Replicas, SplitMix, TokioClock,
-    Verdict,
+    Again, Attempt, Backoff, Breaker, Endpoint, Idempotent, Jitter, Outcome, Policy, Replicas, SplitMix,
+    TokioClock, Verdict,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -55,7 +55,11 @@ struct Host {
 
 impl Host {
     fn new(health: fn(Duration) -> Health) -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), health, hits: Mutex::new(Vec::new()) })
+        Arc::new(Self {
+            start: Instant::now(),
+            health,
+            hits: Mutex::new(Vec::new()),
+        })
     }
 
     async fn call(&self) -> Result<(), Trouble> {
@@ -72,14 +76,22 @@ impl Host {
     }
 
     fn hits(&self, from: Duration, to: Duration) -> usize {
-        self.hits.lock().unwrap().iter().filter(|at| (from..to).contains(at)).count()
+        self.hits
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|at| (from..to).contains(at))
+            .count()
     }
 
     /// The most hits in any slice of that length.
     fn peak(&self, from: Duration, to: Duration, slice: Duration) -> usize {
         let slices = (to - from).as_millis() / slice.as_millis();
         let slices = u32::try_from(slices).unwrap();
-        (0..slices).map(|number| self.hits(from + slice * number, from + slice * (number + 1))).max().unwrap_or(0)
+        (0..slices)
+            .map(|number| self.hits(from + slice * number, from + slice * (number + 1)))
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -94,7 +106,15 @@ async fn run_fleet(hosts: &[Arc<Host>], length: Duration) -> Vec<(u32, State, Du
     let changes = Changes::default();
     let start = hosts[0].start;
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| tokio::spawn(run_client(client, hosts.to_vec(), start, length, Arc::clone(&changes))))
+        .map(|client| {
+            tokio::spawn(run_client(
+                client,
+                hosts.to_vec(),
+                start,
+                length,
+                Arc::clone(&changes),
+            ))
+        })
         .collect();
     for client in clients {
         client.await.unwrap();
@@ -121,8 +141,19 @@ async fn run_client(client: u32, hosts: Vec<Arc<Host>>, start: Instant, length: 
         Endpoint::new(host, breaker)
     };
     let endpoints = hosts.into_iter().enumerate().map(endpoint);
-    let set = Replicas::with("hosts", endpoints, Panic::Never, SECOND, TokioClock, SplitMix::seeded(client.into()));
-    let policy = Policy::named("client").classify(judge::<()>).replicas(set).attempt_timeout(ms(100)).build();
+    let set = Replicas::with(
+        "hosts",
+        endpoints,
+        Panic::Never,
+        SECOND,
+        TokioClock,
+        SplitMix::seeded(client.into()),
+    );
+    let policy = Policy::named("client")
+        .classify(judge::<()>)
+        .replicas(set)
+        .attempt_timeout(ms(100))
+        .build();
     let policy = Arc::new(policy);
     let period = SECOND / RATE;
     let mut calls = tokio::task::JoinSet::new();
@@ -146,11 +177,19 @@ const STEADY: usize = (CLIENTS * RATE) as usize;
 #[tokio::test(start_paused = true)]
 async fn a_partition_opens_fast_is_left_alone_and_heals_without_a_herd() {
     let (cut, heal, end) = (3 * SECOND, 13 * SECOND, 23 * SECOND);
-    let host = Host::new(|now| if (3..13).contains(&now.as_secs()) { Health::Silent } else { Health::Well });
+    let host = Host::new(|now| {
+        if (3..13).contains(&now.as_secs()) {
+            Health::Silent
+        } else {
+            Health::Well
+        }
+    });
     let changes = run_fleet(&[Arc::clone(&host)], end).await;
     for client in 0..CLIENTS {
         let first = |state, after| {
-            let mine = changes.iter().filter(|(who, to, at)| *who == client && *to == state && *at >= after);
+            let mine = changes
+                .iter()
+                .filter(|(who, to, at)| *who == client && *to == state && *at >= after);
             mine.map(|(_, _, at)| *at).min().unwrap()
         };
         let opened = first(State::Open, cut) - cut;
@@ -162,36 +201,67 @@ async fn a_partition_opens_fast_is_left_alone_and_heals_without_a_herd() {
     }
     let probes = host.hits(cut + SECOND, heal);
     let per_client_second = f64::from(u32::try_from(probes).unwrap()) / f64::from(CLIENTS) / 9.0;
-    assert!(per_client_second <= 2.0, "{per_client_second} probes a second and client");
+    assert!(
+        per_client_second <= 2.0,
+        "{per_client_second} probes a second and client"
+    );
     let herd = host.peak(heal, end, ms(100));
-    assert!(herd * 10 <= STEADY * 3 / 2, "{herd} calls in 100 ms at recovery, {} when steady", STEADY / 10);
+    assert!(
+        herd * 10 <= STEADY * 3 / 2,
+        "{herd} calls in 100 ms at recovery, {} when steady",
+        STEADY / 10
+    );
     assert!(host.hits(end - 2 * SECOND, end) >= STEADY * 2 * 99 / 100);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flapping_host_is_not_followed() {
     let end = 30 * SECOND;
-    let host = Host::new(|now| if now.as_millis() / 300 % 2 == 0 { Health::Well } else { Health::Resets });
+    let host = Host::new(|now| {
+        if now.as_millis() / 300 % 2 == 0 {
+            Health::Well
+        } else {
+            Health::Resets
+        }
+    });
     let changes = run_fleet(&[Arc::clone(&host)], end).await;
     for client in 0..CLIENTS {
-        let opened = changes.iter().filter(|(who, to, _)| *who == client && *to == State::Open).count();
+        let opened = changes
+            .iter()
+            .filter(|(who, to, _)| *who == client && *to == State::Open)
+            .count();
         // A hundred flaps; a breaker that followed would open fifty times.
         assert!(opened <= 20, "client {client} opened {opened} times");
     }
-    assert!(host.hits(10 * SECOND, end) < STEADY * 20 / 3, "most of the traffic is spared");
+    assert!(
+        host.hits(10 * SECOND, end) < STEADY * 20 / 3,
+        "most of the traffic is spared"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_429_storm_is_waited_out_as_asked() {
     let (storm, over, end) = (2 * SECOND, 12 * SECOND, 20 * SECOND);
-    let busy = |now: Duration| if (2..12).contains(&now.as_secs()) { Health::Busy(ms(3000)) } else { Health::Well };
+    let busy = |now: Duration| {
+        if (2..12).contains(&now.as_secs()) {
+            Health::Busy(ms(3000))
+        } else {
+            Health::Well
+        }
+    };
     let host = Host::new(busy);
     run_fleet(&[Arc::clone(&host)], end).await;
     let per_client = host.hits(storm, over) / CLIENTS as usize;
     // Ten seconds at three seconds a wait: the call that met it, then two failed probes at most each time.
-    assert!(per_client <= 1 + 2 * 4, "{per_client} calls into the storm by each client");
+    assert!(
+        per_client <= 1 + 2 * 4,
+        "{per_client} calls into the storm by each client"
+    );
     let herd = host.peak(over, end, ms(100));
-    assert!(herd * 10 <= STEADY * 3 / 2, "{herd} calls in 100 ms after the storm");
+    assert!(
+        herd * 10 <= STEADY * 3 / 2,
+        "{herd} calls in 100 ms after the storm"
+    );
     assert!(host.hits(end - SECOND, end) >= STEADY * 99 / 100);
 }
 
@@ -199,9 +269,17 @@ async fn a_429_storm_is_waited_out_as_asked() {
 async fn a_slow_host_among_three_gets_little_and_a_silent_one_next_to_nothing() {
     let end = 20 * SECOND;
     for health in [|_: Duration| Health::Slow, |_| Health::Silent, |_| Health::Resets] {
-        let hosts = [Host::new(health), Host::new(|_| Health::Well), Host::new(|_| Health::Well)];
+        let hosts = [
+            Host::new(health),
+            Host::new(|_| Health::Well),
+            Host::new(|_| Health::Well),
+        ];
         run_fleet(&hosts, end).await;
         let [sick, ..] = hosts.each_ref().map(|host| host.hits(2 * SECOND, end));
-        assert!(sick < STEADY * 18 / 20, "{sick} of {} calls went to the sick host", STEADY * 18);
+        assert!(
+            sick < STEADY * 18 / 20,
+            "{sick} of {} calls went to the sick host",
+            STEADY * 18
+        );
     }
 }
