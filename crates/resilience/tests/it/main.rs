@@ -2,6 +2,9 @@
 #![cfg(not(loom))]
 
 #[cfg(test)]
+#[cfg(feature = "tokio")]
+mod allocations;
+#[cfg(test)]
 mod breaker_model;
 #[cfg(test)]
 #[cfg(all(feature = "tokio", feature = "tower"))]

@@ -66,10 +66,9 @@ async fn attempts_that_time_out_are_failures_and_open_the_breaker() {
         assert_eq!(why(result), Some(Why::AttemptTimeout));
     }
     assert_eq!(breaker.state(), State::Open);
-    // With one endpoint, an open breaker means there is nowhere to go.
     let result = policy.run(Idempotent::No, |_| async { Ok::<_, ()>(()) }).await;
     let rejected = result.unwrap_err().into_inner().unwrap_err();
-    assert_eq!(rejected.why, Why::NoEndpoint);
+    assert_eq!(rejected.why, Why::Open);
     assert!(rejected.retry_after.is_some());
 }
 
