@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
                 event.from.as_str(),
                 event.to.as_str(),
                 event.cause
-            )
+            );
         })
         .forever();
 
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         if well.get() {
             return Ok(42);
         }
-        sleep(Duration::from_secs(3600)).await; // it hangs; the attempt timeout ends it
+        sleep(Duration::from_hours(1)).await; // it hangs; the attempt timeout ends it
         Err(std::io::Error::other("unreachable"))
     };
     for round in 0..10 {

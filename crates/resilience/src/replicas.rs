@@ -101,6 +101,17 @@ struct Core<T> {
     random: Arc<dyn Random>,
 }
 
+impl<T> Core<T> {
+    /// The present, for booking latencies. Where there is nothing to choose, they are not booked.
+    fn now(&self) -> Nanos {
+        if self.endpoints.len() == 1 {
+            Nanos::ZERO
+        } else {
+            self.clock.now()
+        }
+    }
+}
+
 /// Endpoints to leave out, by index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tried(u64);
@@ -189,7 +200,7 @@ impl<T> Replicas<T> {
             set: self.clone(),
             index,
             forced,
-            started: core.clock.now(),
+            started: core.now(),
         })
     }
 
@@ -274,6 +285,9 @@ impl<T> Picked<T> {
     /// Books how the call went.
     pub fn record(self, outcome: Outcome) {
         let core = &*self.set.0;
+        if core.endpoints.len() == 1 {
+            return;
+        }
         let now = core.clock.now();
         let took = now.since(self.started);
         let booked = match outcome.verdict {

@@ -80,7 +80,7 @@ fn a_full_policy_without_armed_timers_allocates_nothing() {
     let budget = Budget::tokens(0.1, 10);
     let policy = Policy::named("p")
         .clock(SystemClock)
-        .fallback(Fallback::max_age(Duration::from_secs(60)))
+        .fallback(Fallback::max_age(Duration::from_mins(1)))
         .total_timeout(Duration::from_secs(1))
         .retry(Retry::new(2, &budget))
         .hedge(Hedge::p95(&budget))

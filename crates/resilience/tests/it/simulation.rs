@@ -86,7 +86,7 @@ impl Host {
 
     /// The most hits in any slice of that length.
     fn peak(&self, from: Duration, to: Duration, slice: Duration) -> usize {
-        let slices = (to - from).as_millis() / slice.as_millis();
+        let slices = to.checked_sub(from).unwrap().as_millis() / slice.as_millis();
         let slices = u32::try_from(slices).unwrap();
         (0..slices)
             .map(|number| self.hits(from + slice * number, from + slice * (number + 1)))
@@ -192,10 +192,10 @@ async fn a_partition_opens_fast_is_left_alone_and_heals_without_a_herd() {
                 .filter(|(who, to, at)| *who == client && *to == state && *at >= after);
             mine.map(|(_, _, at)| *at).min().unwrap()
         };
-        let opened = first(State::Open, cut) - cut;
+        let opened = first(State::Open, cut).checked_sub(cut).unwrap();
         // Five calls 20 ms apart, the last of which times out after 100 ms.
         assert!(opened <= ms(220), "opened after {opened:?}");
-        let closed = first(State::Closed, heal) - heal;
+        let closed = first(State::Closed, heal).checked_sub(heal).unwrap();
         // The longest open time, and two probes.
         assert!(closed <= ms(4100), "closed after {closed:?}");
     }
@@ -211,7 +211,7 @@ async fn a_partition_opens_fast_is_left_alone_and_heals_without_a_herd() {
         "{herd} calls in 100 ms at recovery, {} when steady",
         STEADY / 10
     );
-    assert!(host.hits(end - 2 * SECOND, end) >= STEADY * 2 * 99 / 100);
+    assert!(host.hits(end.checked_sub(2 * SECOND).unwrap(), end) >= STEADY * 2 * 99 / 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +262,7 @@ async fn a_429_storm_is_waited_out_as_asked() {
         herd * 10 <= STEADY * 3 / 2,
         "{herd} calls in 100 ms after the storm"
     );
-    assert!(host.hits(end - SECOND, end) >= STEADY * 99 / 100);
+    assert!(host.hits(end.checked_sub(SECOND).unwrap(), end) >= STEADY * 99 / 100);
 }
 
 #[tokio::test(start_paused = true)]
