@@ -40,11 +40,13 @@ mod window;
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 
 pub use self::config::{Abandoned, BreakerBuilder, ConfigError, HalfOpen, Window};
 pub use self::event::{Cause, Subscription, Transition};
 use self::machine::Core;
+use self::permit::Held;
 pub use self::permit::Permit;
 pub use self::snapshot::{Snapshot, State, Tallies};
 use crate::classify::{AnyError, Classify, judge};
@@ -77,7 +79,8 @@ impl Breaker {
     /// # Errors
     /// [`Why::Open`], [`Why::HalfOpenBusy`], [`Why::Recovering`] or [`Why::Isolated`].
     pub fn try_acquire(&self) -> Result<Permit, Rejected> {
-        self.core.acquire()
+        let ticket = self.core.acquire()?;
+        Ok(Permit(Held::new(Arc::clone(&self.core), ticket)))
     }
 
     /// Whether [`Self::try_acquire`] would be likely to admit. Reserves nothing, changes nothing.
@@ -115,9 +118,9 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let permit = self.try_acquire()?;
+        let held = Held::new(&*self.core, self.core.acquire()?);
         let result = op().await.map_err(Error::Inner);
-        conclude(permit, classify, &result);
+        conclude_held(held, classify, &result);
         result
     }
 
@@ -178,10 +181,17 @@ impl fmt::Debug for Breaker {
 }
 
 /// Ends a permit by a result that may be one of our own refusals, and says what the result means.
-///
-/// A deadline is the caller's, so it is booked as the abandonment it is.
 pub(crate) fn conclude<T, E>(
     permit: Permit,
+    classify: &(impl Classify<T, E> + ?Sized),
+    result: &Result<T, Error<E>>,
+) -> Outcome {
+    conclude_held(permit.0, classify, result)
+}
+
+/// A deadline is the caller's, so it is booked as the abandonment it is.
+fn conclude_held<T, E, H: Deref<Target = Core>>(
+    held: Held<H>,
     classify: &(impl Classify<T, E> + ?Sized),
     result: &Result<T, Error<E>>,
 ) -> Outcome {
@@ -190,12 +200,13 @@ pub(crate) fn conclude<T, E>(
         why: Why::Deadline, ..
     })) = result
     {
-        drop(permit);
+        drop(held);
     } else {
-        permit.record(outcome.verdict);
+        held.record(outcome.verdict);
     }
     outcome
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;

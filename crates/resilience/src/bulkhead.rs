@@ -108,7 +108,7 @@ impl Bulkhead {
     /// As [`Self::acquire`].
     #[cfg(feature = "tokio")]
     pub async fn acquire_within(&self, limit: Option<std::time::Duration>) -> Result<Slot, Rejected> {
-        match crate::timer::within(limit, self.acquire()).await {
+        match crate::timer::within(|| limit, std::pin::pin!(self.acquire())).await {
             Some(slot) => slot,
             None => Err(Rejected::new(Arc::clone(&self.0.name), Why::QueueTimeout, None)),
         }
@@ -313,7 +313,9 @@ impl fmt::Debug for Acquire {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

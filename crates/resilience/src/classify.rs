@@ -52,5 +52,6 @@ pub fn judge<T, E>(classify: &(impl Classify<T, E> + ?Sized), result: Result<&T,
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

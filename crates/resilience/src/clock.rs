@@ -54,6 +54,14 @@ pub(crate) fn whole_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The same for a duration that is known to be an uptime, without 128-bit arithmetic.
+fn small_nanos(uptime: Duration) -> u64 {
+    uptime
+        .as_secs()
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(uptime.subsec_nanos().into())
+}
+
 /// A monotonic clock.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The present. Never less than an earlier answer.
@@ -74,7 +82,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Nanos {
         static ORIGIN: OnceLock<Instant> = OnceLock::new();
         let now = read_monotonic();
-        Nanos(whole_nanos(
+        Nanos(small_nanos(
             now.saturating_duration_since(*ORIGIN.get_or_init(|| now)),
         ))
     }
@@ -120,7 +128,7 @@ impl Clock for TokioClock {
     fn now(&self) -> Nanos {
         // Paused runtimes freeze at their own start, which may lie before the first reading of this
         // process; the head start keeps such a reading from clamping to zero.
-        const HEAD_START: Duration = Duration::from_secs(86_400);
+        const HEAD_START: Duration = Duration::from_hours(24);
         static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
         let now = tokio::time::Instant::now();
         let origin = *ORIGIN.get_or_init(|| now);

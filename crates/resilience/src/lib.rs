@@ -25,6 +25,8 @@ mod sync;
 pub mod throttle;
 #[cfg(feature = "tokio")]
 mod timer;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use self::backoff::{Backoff, Jitter};
 pub use self::breaker::{Breaker, Permit};

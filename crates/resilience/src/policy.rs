@@ -22,7 +22,8 @@ mod attempt;
 mod builder;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub use self::builder::{PolicyBuilder, Precedes, stage};
 use crate::budget::InFlight;
 use crate::classify::{AnyError, Classify};
 use crate::clock::Clock;
-use crate::deadline::{Deadline, scope};
+use crate::deadline::{Deadline, enter};
 use crate::error::{Error, Rejected, Why};
 use crate::fallback::{Fallback, Served};
 use crate::hedge::Hedge;
@@ -114,7 +115,9 @@ impl<C, T> Policy<C, T> {
         let Some(bounds) = self.fallback.filter(|_| !is_answer) else {
             return Err(error);
         };
-        let served = within(Some(bounds.timeout), fallback(&error)).await.flatten();
+        let served = within(|| Some(bounds.timeout), pin!(fallback(&error)))
+            .await
+            .flatten();
         served.filter(|served| bounds.allows(served)).ok_or(error)
     }
 
@@ -125,7 +128,8 @@ impl<C, T> Policy<C, T> {
         F: Fn(Attempt<T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
-        let own = self.total.map(|total| Deadline::within(total, &*self.clock));
+        let now = self.clock.now();
+        let own = self.total.map(|total| Deadline::at(now.after(total)));
         let deadline = match (own, Deadline::current()) {
             (Some(own), Some(outer)) => Some(own.min(outer)),
             (own, outer) => own.or(outer),
@@ -133,11 +137,16 @@ impl<C, T> Policy<C, T> {
         let Some(deadline) = deadline else {
             return self.retried(idempotent, None, op).await;
         };
-        let Some(remaining) = deadline.remaining(&*self.clock) else {
+        let remaining = deadline.point().since(now);
+        if remaining.is_zero() {
             return self.refuse(Why::Deadline);
-        };
-        let work = scope(deadline, self.retried(idempotent, Some(deadline), op));
-        match within(Some(remaining), work).await {
+        }
+        let mut work = pin!(self.retried(idempotent, Some(deadline), op));
+        let scoped = poll_fn(move |context| {
+            let _scope = enter(deadline);
+            work.as_mut().poll(context)
+        });
+        match within(|| Some(remaining), pin!(scoped)).await {
             Some(judged) => judged,
             None => self.refuse(Why::Deadline),
         }
@@ -163,22 +172,16 @@ impl<C, T> Policy<C, T> {
             attempts += 1;
             let (result, outcome) = self.hedged(idempotent, attempts, &mut tried, deadline, op).await;
             drop(leave.take());
+            let (Some(retry), Err(error)) = (&self.retry, &result) else {
+                return (result, outcome);
+            };
             let ended = Ended {
                 attempts,
                 outcome,
-                refusal: result
-                    .as_ref()
-                    .err()
-                    .and_then(Error::rejected)
-                    .map(|rejected| rejected.why),
-                remaining: deadline.and_then(|deadline| deadline.remaining(&*self.clock)),
+                refusal: error.rejected().map(|rejected| rejected.why),
+                remaining: deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default()),
             };
-            let planned = self
-                .retry
-                .as_ref()
-                .filter(|_| result.is_err())
-                .and_then(|retry| retry.plan(idempotent, &ended));
-            let Some(planned) = planned else {
+            let Some(planned) = retry.plan(idempotent, &ended) else {
                 return (result, outcome);
             };
             leave = planned.leave;
@@ -200,12 +203,13 @@ impl<C, T> Policy<C, T> {
     }
 
     fn refuse<R, E>(&self, why: Why) -> Judged<R, E> {
-        self.judged(Err(Rejected::new(Arc::clone(&self.name), why, None).into()))
+        refused(Rejected::new(Arc::clone(&self.name), why, None))
     }
+}
 
-    fn judged<R, E>(&self, result: Result<R, Error<E>>) -> Judged<R, E> {
-        (result, Outcome::NEUTRAL)
-    }
+/// A refusal of our own says nothing.
+fn refused<R, E>(rejected: Rejected) -> Judged<R, E> {
+    (Err(rejected.into()), Outcome::NEUTRAL)
 }
 
 impl<C, T: fmt::Debug> fmt::Debug for Policy<C, T> {

@@ -122,5 +122,6 @@ impl<K> fmt::Debug for Registry<K> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

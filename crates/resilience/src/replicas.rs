@@ -101,6 +101,17 @@ struct Core<T> {
     random: Arc<dyn Random>,
 }
 
+impl<T> Core<T> {
+    /// The present, for booking latencies. Where there is nothing to choose, they are not booked.
+    fn now(&self) -> Nanos {
+        if self.endpoints.len() == 1 {
+            Nanos::ZERO
+        } else {
+            self.clock.now()
+        }
+    }
+}
+
 /// Endpoints to leave out, by index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tried(u64);
@@ -166,7 +177,8 @@ impl<T> Replicas<T> {
     /// there is nothing else.
     ///
     /// # Errors
-    /// [`Why::NoEndpoint`] when the set is empty or its breakers have taken all out.
+    /// [`Why::NoEndpoint`] when the set is empty or its breakers have taken all out; of a set of one, its
+    /// breaker's own reason.
     pub fn pick(&self, tried: Tried) -> Result<Picked<T>, Rejected> {
         let core = &*self.0;
         let every = Tried(!0 >> (64 - core.endpoints.len().clamp(1, 64)));
@@ -182,14 +194,13 @@ impl<T> Replicas<T> {
         }
         let untried = Tried(usable.0 & !tried.0);
         let index = self.cheaper(if untried.0 == 0 { usable } else { untried });
-        let index =
-            index.ok_or_else(|| Rejected::new(Arc::clone(&core.name), Why::NoEndpoint, self.next_probe()))?;
+        let index = index.ok_or_else(|| self.nowhere())?;
         core.endpoints[index].in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(Picked {
             set: self.clone(),
             index,
             forced,
-            started: core.clock.now(),
+            started: core.now(),
         })
     }
 
@@ -222,12 +233,19 @@ impl<T> Replicas<T> {
         Some(if costs_less { second } else { first })
     }
 
-    fn next_probe(&self) -> Option<Duration> {
-        self.0
+    fn nowhere(&self) -> Rejected {
+        let core = &*self.0;
+        let mut reasons = core
             .endpoints
             .iter()
-            .filter_map(|endpoint| endpoint.breaker.peek().err()?.retry_after)
-            .min()
+            .filter_map(|endpoint| endpoint.breaker.peek().err());
+        if core.endpoints.len() == 1
+            && let Some(reason) = reasons.next()
+        {
+            return reason;
+        }
+        let next_probe = reasons.filter_map(|reason| reason.retry_after).min();
+        Rejected::new(Arc::clone(&core.name), Why::NoEndpoint, next_probe)
     }
 }
 
@@ -267,6 +285,9 @@ impl<T> Picked<T> {
     /// Books how the call went.
     pub fn record(self, outcome: Outcome) {
         let core = &*self.set.0;
+        if core.endpoints.len() == 1 {
+            return;
+        }
         let now = core.clock.now();
         let took = now.since(self.started);
         let booked = match outcome.verdict {
@@ -289,5 +310,6 @@ impl<T> Drop for Picked<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -98,15 +98,19 @@ impl Ring {
         let number = now.as_nanos() / self.slice_nanos;
         let index = usize::try_from(number % RING as u64).unwrap_or(0);
         let slot = &self.cells[index].0;
-        let mine = tag(generation, number);
+        let (mine, packed) = (tag(generation, number), pack(counts));
         let mut seen = slot.load(Ordering::Acquire);
         loop {
             let next = if seen & !COUNTS_MASK == mine {
-                mine | plus(seen, counts)
+                if is_full(seen) {
+                    mine | (halved(seen) + packed)
+                } else {
+                    seen + packed
+                }
             } else if is_over(seen, generation, number) {
                 return;
             } else {
-                mine | plus(0, counts)
+                mine | packed
             };
             match slot.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
@@ -119,8 +123,9 @@ impl Ring {
     pub(crate) fn counts(&self, generation: u64, now: Nanos) -> Counts {
         let number = now.as_nanos() / self.slice_nanos;
         let mut sum = Counts::default();
-        for slot in &self.cells {
-            let seen = slot.0.load(Ordering::Acquire);
+        for back in 0..self.slices.min(RING as u64) {
+            let index = usize::try_from(number.wrapping_sub(back) % RING as u64).unwrap_or(0);
+            let seen = self.cells[index].0.load(Ordering::Acquire);
             let age = number.wrapping_sub(seen >> SLICE_SHIFT) & SLICE_MASK;
             if seen >> GENERATION_SHIFT == generation & GENERATION_MASK && age < self.slices {
                 sum += unpack(seen);
@@ -153,19 +158,25 @@ fn unpack(word: u64) -> Counts {
     }
 }
 
-/// The three counts after an addition, halved together when one would overflow.
-fn plus(word: u64, added: Counts) -> u64 {
-    let mut counts = unpack(word);
-    if u64::from(counts.total.max(counts.failed).max(counts.slow)) >= COUNT_MASK {
-        counts = Counts {
-            total: counts.total / 2,
-            failed: counts.failed / 2,
-            slow: counts.slow / 2,
-        };
-    }
-    counts += added;
+fn pack(counts: Counts) -> u64 {
     u64::from(counts.total) << TOTAL_SHIFT | u64::from(counts.failed) << FAILED_SHIFT | u64::from(counts.slow)
 }
 
-#[cfg(all(test, not(loom)))]
+/// Whether one of the counts cannot be added to. (A slow call is also in the total.)
+const fn is_full(word: u64) -> bool {
+    word >> TOTAL_SHIFT & COUNT_MASK == COUNT_MASK || word >> FAILED_SHIFT & COUNT_MASK == COUNT_MASK
+}
+
+/// The counts of a full slice, halved together.
+fn halved(word: u64) -> u64 {
+    let Counts { total, failed, slow } = unpack(word);
+    pack(Counts {
+        total: total / 2,
+        failed: failed / 2,
+        slow: slow / 2,
+    })
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Breaker;
 use super::machine::Core;
 use crate::backoff::{Backoff, Jitter};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, whole_nanos};
 use crate::random::{Random, SplitMix};
 use crate::ring::{MAX_EXACT, MAX_SLICES};
 
@@ -102,7 +102,7 @@ pub(super) struct Config {
     pub(super) window: Window,
     pub(super) failure_ppm: Option<u64>,
     pub(super) slow_ppm: Option<u64>,
-    pub(super) slow_after: Duration,
+    pub(super) slow_after_nanos: u64,
     pub(super) consecutive: Option<u64>,
     pub(super) min_calls: u32,
     pub(super) open: Backoff,
@@ -135,12 +135,12 @@ impl BreakerBuilder {
                 window: Window::time(Duration::from_secs(10)),
                 failure_ppm: None,
                 slow_ppm: None,
-                slow_after: Duration::from_secs(1),
+                slow_after_nanos: 1_000_000_000,
                 consecutive: Some(5),
                 min_calls: 20,
                 open: Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30))
                     .jitter(Jitter::Upper(0.5)),
-                max_retry_after: Duration::from_secs(300),
+                max_retry_after: Duration::from_mins(5),
                 stable_after: Duration::from_secs(30),
                 half_open: HalfOpen::probes(3, 2, Duration::from_secs(5)),
                 abandoned: Abandoned::default(),
@@ -168,7 +168,7 @@ impl BreakerBuilder {
     /// [`Self::min_calls`], the breaker opens. Default: no such rule; the threshold still serves
     /// [`Abandoned::FailureIfSlow`].
     pub fn slow(mut self, after: Duration, rate: impl Into<Option<f64>>) -> Self {
-        self.config.slow_after = after;
+        self.config.slow_after_nanos = whole_nanos(after);
         self.slow_rate = rate.into();
         self
     }

@@ -109,6 +109,10 @@ impl Control {
     }
 
     /// Whether `seen` has a probe slot left among `limit`.
+    #[cfg_attr(
+        not(loom),
+        expect(clippy::unused_self, reason = "the models plant a fault in self")
+    )]
     pub(super) fn has_slot(&self, seen: Word, limit: u64) -> bool {
         let running = seen.in_flight();
         #[cfg(loom)]
@@ -145,6 +149,10 @@ impl Control {
         }
     }
 
+    #[cfg_attr(
+        not(loom),
+        expect(clippy::unused_self, reason = "the models plant a fault in self")
+    )]
     fn is_current(&self, seen: Word, generation: u64) -> bool {
         #[cfg(loom)]
         if self.mutant == Some(Mutant::ForgetsGeneration) {

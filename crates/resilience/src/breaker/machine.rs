@@ -8,7 +8,7 @@ use super::State;
 use super::config::{Abandoned, Config, Window as WindowSpec};
 use super::control::{Control, Probe, Word};
 use super::event::{Cause, Outbox, Transition};
-use super::permit::Permit;
+use super::permit::Ticket;
 use super::snapshot::{Snapshot, Totals};
 use super::streak::Streak;
 use super::window::{Sample, Slots, Window};
@@ -111,24 +111,25 @@ impl Core {
     }
 
     /// Admits a call or says why not. Closed: one load, one clock reading, one reference count.
-    pub(super) fn acquire(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    #[inline]
+    pub(super) fn acquire(&self) -> Result<Ticket, Rejected> {
         let word = self.control.load();
         if matches!(word.state(), State::Closed | State::Observing) {
-            return Ok(Permit::new(self, word.generation(), self.clock.now(), false));
+            return Ok(ticket(word.generation(), self.clock.now(), false));
         }
         self.acquire_guarded().inspect_err(|_| {
             self.totals.rejected.fetch_add(1, Ordering::Relaxed);
         })
     }
 
-    fn acquire_guarded(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    fn acquire_guarded(&self) -> Result<Ticket, Rejected> {
         let now = self.clock.now();
         // Each turn admits, rejects, or sees a state that somebody has just changed.
         loop {
             let word = self.control.load();
             let generation = word.generation();
             match word.state() {
-                State::Closed | State::Observing => return Ok(Permit::new(self, generation, now, false)),
+                State::Closed | State::Observing => return Ok(ticket(generation, now, false)),
                 State::Isolated => return Err(self.reject(Why::Isolated, None)),
                 State::Open => match self.time_left(now) {
                     Some(left) => return Err(self.reject(Why::Open, Some(left))),
@@ -149,7 +150,7 @@ impl Core {
     }
 
     /// `None`: the word moved, look again.
-    fn acquire_probe(self: &Arc<Self>, word: Word, now: Nanos) -> Option<Result<Permit, Rejected>> {
+    fn acquire_probe(&self, word: Word, now: Nanos) -> Option<Result<Ticket, Rejected>> {
         let half_open = &self.config.half_open;
         let running = word.in_flight() > 0;
         let deadline = Nanos::from_nanos(self.probe_deadline.load(Ordering::Acquire));
@@ -168,11 +169,11 @@ impl Core {
         }
         self.control
             .take_slot(word)
-            .then(|| Ok(Permit::new(self, word.generation(), now, true)))
+            .then(|| Ok(ticket(word.generation(), now, true)))
     }
 
     /// `None`: the ramp is over, look again.
-    fn acquire_recovering(self: &Arc<Self>, generation: u64, now: Nanos) -> Option<Result<Permit, Rejected>> {
+    fn acquire_recovering(&self, generation: u64, now: Nanos) -> Option<Result<Ticket, Rejected>> {
         let half_open = &self.config.half_open;
         let stage_nanos = whole_nanos(half_open.stage).max(1);
         let into = now.as_nanos().saturating_sub(self.mark.load(Ordering::Acquire));
@@ -182,7 +183,7 @@ impl Core {
             return None;
         };
         if self.random.unit() < *share {
-            return Some(Ok(Permit::new(self, generation, now, false)));
+            return Some(Ok(ticket(generation, now, false)));
         }
         let wait = Duration::from_nanos(stage_nanos - into % stage_nanos);
         Some(Err(self.reject(Why::Recovering, Some(wait))))
@@ -221,11 +222,30 @@ impl Core {
     }
 
     /// Books the end of a call of `generation`. I4: of another generation, it is only counted.
-    pub(super) fn settle(&self, generation: u64, started: Nanos, ending: Ending) {
+    #[inline]
+    pub(super) fn settle(&self, ticket: Ticket, ending: Ending) {
+        let Ticket {
+            generation, started, ..
+        } = ticket;
         let now = self.clock.now();
         self.totals.count(ending);
-        let weight = self.weigh(ending, now.since(started));
+        let took_nanos = now.as_nanos().saturating_sub(started.as_nanos());
         let word = self.control.load();
+        // I7: the usual end of a call trips nothing and is not weighed.
+        let usual = ending == Ending::Verdict(Verdict::Success) && took_nanos < self.config.slow_after_nanos;
+        if usual && word.generation() == generation && word.state() != State::HalfOpen {
+            self.window.record(
+                generation,
+                now,
+                Sample {
+                    failed: false,
+                    slow: false,
+                },
+            );
+            self.streak.succeed(generation);
+            return;
+        }
+        let weight = self.weigh(ending, took_nanos);
         match word.state() {
             State::HalfOpen => self.settle_probe(generation, weight),
             _ if word.generation() != generation => self.late(),
@@ -238,8 +258,8 @@ impl Core {
         self.totals.late.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn weigh(&self, ending: Ending, took: Duration) -> Weight {
-        let slow = took >= self.config.slow_after;
+    fn weigh(&self, ending: Ending, took_nanos: u64) -> Weight {
+        let slow = took_nanos >= self.config.slow_after_nanos;
         let counts = |failed, streak, retry_after| Weight::Counts {
             sample: Sample { failed, slow },
             streak,
@@ -464,6 +484,14 @@ impl Core {
             probe_after: (word.state() == State::Open).then(|| self.time_left(now).unwrap_or_default()),
             totals: self.totals.read(),
         }
+    }
+}
+
+const fn ticket(generation: u64, started: Nanos, probe: bool) -> Ticket {
+    Ticket {
+        generation,
+        started,
+        probe,
     }
 }
 

@@ -97,25 +97,29 @@ fn explore(bound: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-/// Three callers race for the probes of one episode.
-fn race(probes: u8, mutant: Option<Mutant>) {
-    race_bounded(probes, 2, mutant);
-}
-
-fn race_bounded(probes: u8, bound: usize, mutant: Option<Mutant>) {
+/// Callers race for the probes of one episode.
+fn race(probes: u8, ends: &'static [fn(crate::Permit)], bound: usize, mutant: Option<Mutant>) {
     explore(bound, move || {
         let bench = bench(probes, mutant);
         bench.trip();
         let limit = probes.into();
-        let threads = [
-            thread::spawn(bench.prober(limit, crate::Permit::failure)),
-            thread::spawn(bench.prober(limit, |permit| drop(permit))),
-        ];
-        bench.prober(limit, crate::Permit::neutral)();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let threads: Vec<_> = ends
+            .iter()
+            .map(|end| thread::spawn(bench.prober(limit, *end)))
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
         bench.check();
     });
 }
+
+fn abandon(permit: crate::Permit) {
+    drop(permit);
+}
+
+const TWO: &[fn(crate::Permit)] = &[crate::Permit::failure, abandon];
+const THREE: &[fn(crate::Permit)] = &[crate::Permit::failure, abandon, crate::Permit::neutral];
 
 /// A probe of the last episode ends while this one runs.
 fn late(probes: u8, mutant: Option<Mutant>) {
@@ -130,8 +134,10 @@ fn late(probes: u8, mutant: Option<Mutant>) {
             thread::spawn(move || lost.success()),
             thread::spawn(bench.prober(probes.into(), crate::Permit::neutral)),
         ];
-        bench.prober(probes.into(), |permit| drop(permit))();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        bench.prober(probes.into(), abandon)();
+        for thread in threads {
+            thread.join().unwrap();
+        }
         bench.check();
         assert_eq!(
             bench.breaker.state(),
@@ -147,12 +153,14 @@ fn notices(model: impl FnOnce()) -> bool {
 
 #[test]
 fn one_probe_is_one_probe() {
-    race(1, None);
+    race(1, TWO, 2, None);
+    race(1, THREE, 1, None);
 }
 
 #[test]
 fn two_probes_are_two_probes() {
-    race_bounded(2, 1, None);
+    race(2, TWO, 2, None);
+    race(2, THREE, 1, None);
 }
 
 #[test]
@@ -163,7 +171,7 @@ fn a_late_probe_changes_nothing() {
 
 #[test]
 fn the_model_notices_a_limit_that_forgets_running_probes() {
-    assert!(notices(|| race(1, Some(Mutant::ForgetsInFlight))));
+    assert!(notices(|| race(1, TWO, 2, Some(Mutant::ForgetsInFlight))));
 }
 
 #[test]

@@ -1,10 +1,58 @@
 //! The right to make one call, and the duty to say how it ended.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::machine::{Core, Ending};
 use crate::clock::Nanos;
 use crate::outcome::Verdict;
+
+/// What an admission gives out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticket {
+    pub(super) generation: u64,
+    pub(super) started: Nanos,
+    pub(super) probe: bool,
+}
+
+/// A ticket that settles itself, on a breaker that is shared or merely borrowed.
+#[derive(Debug)]
+pub(super) struct Held<C: Deref<Target = Core>> {
+    core: C,
+    ticket: Ticket,
+    settled: bool,
+}
+
+impl<C: Deref<Target = Core>> Held<C> {
+    pub(super) const fn new(core: C, ticket: Ticket) -> Self {
+        Self {
+            core,
+            ticket,
+            settled: false,
+        }
+    }
+
+    pub(super) fn record(mut self, verdict: Verdict) {
+        self.settle(Ending::Verdict(verdict));
+    }
+
+    fn settle(&mut self, ending: Ending) {
+        self.settled = true;
+        self.core.settle(self.ticket, ending);
+    }
+}
+
+impl<C: Deref<Target = Core>> Drop for Held<C> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(if std::thread::panicking() {
+                Ending::Panicked
+            } else {
+                Ending::Abandoned
+            });
+        }
+    }
+}
 
 /// The right to make one call.
 ///
@@ -14,28 +62,12 @@ use crate::outcome::Verdict;
 /// half-open wait.
 #[derive(Debug)]
 #[must_use = "dropping a permit records the call as abandoned"]
-pub struct Permit {
-    core: Arc<Core>,
-    generation: u64,
-    started: Nanos,
-    probe: bool,
-    settled: bool,
-}
+pub struct Permit(pub(super) Held<Arc<Core>>);
 
 impl Permit {
-    pub(super) fn new(core: &Arc<Core>, generation: u64, started: Nanos, probe: bool) -> Self {
-        Self {
-            core: Arc::clone(core),
-            generation,
-            started,
-            probe,
-            settled: false,
-        }
-    }
-
     /// Says how the call ended.
-    pub fn record(mut self, verdict: Verdict) {
-        self.settle(Ending::Verdict(verdict));
+    pub fn record(self, verdict: Verdict) {
+        self.0.record(verdict);
     }
 
     /// It worked.
@@ -55,33 +87,16 @@ impl Permit {
 
     /// Whether this call decides over a half-open breaker.
     pub const fn is_probe(&self) -> bool {
-        self.probe
+        self.0.ticket.probe
     }
 
     /// The generation it was given out in.
     pub const fn generation(&self) -> u64 {
-        self.generation
+        self.0.ticket.generation
     }
 
     /// When it was given out, on the breaker's clock.
     pub const fn started(&self) -> Nanos {
-        self.started
-    }
-
-    fn settle(&mut self, ending: Ending) {
-        self.settled = true;
-        self.core.settle(self.generation, self.started, ending);
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.settle(if std::thread::panicking() {
-                Ending::Panicked
-            } else {
-                Ending::Abandoned
-            });
-        }
+        self.0.ticket.started
     }
 }

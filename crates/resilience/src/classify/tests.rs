@@ -34,7 +34,7 @@ fn retry_after_throttles() {
 
 #[test]
 fn retry_after_is_read_as_seconds_or_as_a_date_relative_to_the_response() {
-    assert_eq!(http::retry_after(" 120 ", None), Some(Duration::from_secs(120)));
+    assert_eq!(http::retry_after(" 120 ", None), Some(Duration::from_mins(2)));
     let date = Some("Fri, 31 Dec 1999 23:59:29 GMT");
     assert_eq!(
         http::retry_after("Fri, 31 Dec 1999 23:59:59 GMT", date),
@@ -42,14 +42,14 @@ fn retry_after_is_read_as_seconds_or_as_a_date_relative_to_the_response() {
     );
     assert_eq!(
         http::retry_after("Sat, 01 Jan 2000 00:00:29 GMT", date),
-        Some(Duration::from_secs(60))
+        Some(Duration::from_mins(1))
     );
     assert_eq!(
         http::retry_after(
             "Thu, 29 Feb 2024 00:00:00 GMT",
             Some("Wed, 28 Feb 2024 00:00:00 GMT")
         ),
-        Some(Duration::from_secs(86_400))
+        Some(Duration::from_hours(24))
     );
     assert_eq!(
         http::retry_after("Fri, 31 Dec 1999 23:00:00 GMT", date),

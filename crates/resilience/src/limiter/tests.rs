@@ -26,7 +26,9 @@ fn it_grows_only_while_it_is_used() {
     assert_eq!(limiter.limit(), 10, "one call at a time says nothing about ten");
     for _ in 0..100 {
         let crowd: Vec<_> = std::iter::from_fn(|| limiter.try_acquire().ok()).collect();
-        crowd.into_iter().for_each(|place| place.record(Verdict::Success));
+        for place in crowd {
+            place.record(Verdict::Success);
+        }
     }
     assert_eq!(limiter.limit(), 20);
     assert_eq!(limiter.in_flight(), 0);
@@ -40,7 +42,9 @@ fn a_crowd_that_fails_together_shrinks_it_once() {
     let crowd: Vec<_> = std::iter::from_fn(|| limiter.try_acquire().ok()).collect();
     assert_eq!(crowd.len(), 10);
     clock.advance(Duration::from_secs(1));
-    crowd.into_iter().for_each(|place| place.record(Verdict::Failure));
+    for place in crowd {
+        place.record(Verdict::Failure);
+    }
     assert_eq!(limiter.limit(), 5);
     for _ in 0..10 {
         clock.advance(Duration::from_secs(1));

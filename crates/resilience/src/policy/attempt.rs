@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::{Judged, Policy};
+use super::{Judged, Policy, refused};
 use crate::breaker::State;
 use crate::bulkhead::Slot;
 use crate::classify::{Classify, judge};
+use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::error::{Error, Rejected, Why};
 use crate::hedge::{Hedge, Leave};
@@ -24,7 +25,9 @@ pub struct Attempt<T> {
     index: usize,
     number: u32,
     hedge: bool,
-    remaining: Option<Duration>,
+    timeout: Option<Duration>,
+    deadline: Option<Deadline>,
+    clock: Arc<dyn Clock>,
 }
 
 impl<T> Attempt<T> {
@@ -49,8 +52,8 @@ impl<T> Attempt<T> {
     }
 
     /// How long it may take, to pass on: a `statement_timeout`, a response timeout, a header.
-    pub const fn remaining(&self) -> Option<Duration> {
-        self.remaining
+    pub fn remaining(&self) -> Option<Duration> {
+        least(self.timeout, left(self.deadline, &*self.clock))
     }
 }
 
@@ -80,7 +83,7 @@ impl<C, T> Policy<C, T> {
     {
         let picked = match self.replicas.pick(*tried) {
             Ok(picked) => picked,
-            Err(rejected) => return self.judged(Err(rejected.into())),
+            Err(rejected) => return refused(rejected),
         };
         *tried = tried.and(picked.index());
         let brief = Brief {
@@ -93,7 +96,7 @@ impl<C, T> Policy<C, T> {
             return self.one(brief, picked, op).await;
         };
         let mut first = pin!(self.one(brief, picked, op));
-        if let Some(judged) = within(Some(hedge.delay()), first.as_mut()).await {
+        if let Some(judged) = within(|| Some(hedge.delay()), first.as_mut()).await {
             // A fast failure says nothing about how long an answer takes.
             if matches!(judged.1.verdict, Verdict::Success | Verdict::Neutral) {
                 hedge.in_time();
@@ -116,7 +119,7 @@ impl<C, T> Policy<C, T> {
     /// Whether a second attempt is wise, and where to. Not at a dependency in trouble or in a crowd, and not
     /// when its answer could not be waited for.
     fn second(&self, hedge: &Hedge, tried: Tried, deadline: Option<Deadline>) -> Option<(Picked<T>, Leave)> {
-        let remaining = deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default());
+        let remaining = left(deadline, &*self.clock);
         if remaining.is_some_and(|remaining| remaining < hedge.delay()) {
             return None;
         }
@@ -151,7 +154,7 @@ impl<C, T> Policy<C, T> {
             tried = tried.and(picked.index());
             match self.replicas.pick(tried) {
                 Ok(next) if !tried.contains(next.index()) => picked = next,
-                _ => return self.judged(Err(rejected.into())),
+                _ => return refused(rejected),
             }
         }
     }
@@ -163,7 +166,7 @@ impl<C, T> Policy<C, T> {
         };
         match bulkhead.try_acquire() {
             Err(_) if bulkhead.has_queue() => {
-                let remaining = deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default());
+                let remaining = left(deadline, &*self.clock);
                 let limit = least(self.queue_wait, remaining);
                 bulkhead.acquire_within(limit).await.map(Some)
             }
@@ -185,29 +188,31 @@ impl<C, T> Policy<C, T> {
         F: Fn(Attempt<T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
-        let remaining = brief
-            .deadline
-            .map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default());
-        let limit = least(self.attempt_timeout, remaining);
         let attempt = Attempt {
             replicas: self.replicas.clone(),
             index: picked.index(),
             number: brief.number,
             hedge: brief.hedge,
-            remaining: limit,
+            timeout: self.attempt_timeout,
+            deadline: brief.deadline,
+            clock: Arc::clone(&self.clock),
         };
-        let result = match within(limit, op(attempt)).await {
+        // Asked for when the first poll was not enough: what remains is measured then.
+        let limit = || least(self.attempt_timeout, left(brief.deadline, &*self.clock));
+        let result = match within(limit, pin!(op(attempt))).await {
             Some(result) => result.map_err(Error::Inner),
-            None => {
-                let own = limit == self.attempt_timeout;
-                let why = if own { Why::AttemptTimeout } else { Why::Deadline };
-                Err(Rejected::new(Arc::clone(&self.name), why, None).into())
-            }
+            None => Err(Rejected::new(Arc::clone(&self.name), self.which_limit(brief.deadline), None).into()),
         };
         drop(slot);
         let outcome = self.settle(permit, &result);
         picked.record(outcome);
         (result, outcome)
+    }
+
+    /// Whose limit it was that ran out: the deadline's, if that has passed.
+    fn which_limit(&self, deadline: Option<Deadline>) -> Why {
+        let over = left(deadline, &*self.clock).is_some_and(|left| left.is_zero());
+        if over { Why::Deadline } else { Why::AttemptTimeout }
     }
 
     fn settle<R, E>(&self, permit: Option<crate::Permit>, result: &Result<R, Error<E>>) -> Outcome
@@ -219,6 +224,11 @@ impl<C, T> Policy<C, T> {
             None => judge(&self.classify, result.as_ref()),
         }
     }
+}
+
+/// What is left of a deadline: zero when it has passed.
+fn left(deadline: Option<Deadline>, clock: &dyn Clock) -> Option<Duration> {
+    deadline.map(|deadline| deadline.remaining(clock).unwrap_or_default())
 }
 
 /// The smaller of two limits, either of which may be missing.

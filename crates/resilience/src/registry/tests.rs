@@ -4,7 +4,7 @@ use super::Registry;
 use crate::breaker::State;
 use crate::{Breaker, ManualClock};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn registry(max: usize, clock: &ManualClock) -> Registry<String> {
     let breakers = clock.clone();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Throttle;
 use crate::{ManualClock, SplitMix, Why};
 
-const WINDOW: Duration = Duration::from_secs(120);
+const WINDOW: Duration = Duration::from_mins(2);
 
 fn throttle(clock: &ManualClock) -> Throttle {
     Throttle::new("t", 2.0, WINDOW, clock.clone(), SplitMix::seeded(3))

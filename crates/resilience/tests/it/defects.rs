@@ -87,7 +87,7 @@ fn d1_half_open_admits_no_more_than_its_probes() {
     for probes in [1, 2, 7] {
         let breaker = tripped(&clock, HalfOpen::probes(probes, 1, 10 * SECOND));
         let admitted: Vec<_> = (0..1000).filter_map(|_| breaker.try_acquire().ok()).collect();
-        assert_eq!(admitted.len(), probes.into());
+        assert_eq!(admitted.len(), usize::from(probes));
     }
 }
 

@@ -1,5 +1,28 @@
 //! The public face of the crate, from outside.
 #![cfg(not(loom))]
 
+#[cfg(test)]
+#[cfg(feature = "tokio")]
+mod allocations;
+#[cfg(test)]
 mod breaker_model;
+#[cfg(test)]
+#[cfg(all(feature = "tokio", feature = "tower"))]
+mod cancellation;
+#[cfg(test)]
 mod defects;
+#[cfg(test)]
+#[cfg(feature = "tokio")]
+mod live_http;
+#[cfg(test)]
+#[cfg(feature = "tokio")]
+mod metastability;
+#[cfg(test)]
+#[cfg(feature = "tokio")]
+mod policy;
+#[cfg(test)]
+#[cfg(feature = "tokio")]
+mod simulation;
+#[cfg(test)]
+#[cfg(all(feature = "tokio", feature = "tower"))]
+mod tower_contract;
