@@ -82,9 +82,12 @@ impl<'a> Manifest<'a> {
             .files("", "/Cargo.toml")
             .filter(|(path, _)| path.starts_with("crates/") || path.starts_with("xtask/"));
         let parsed = members.filter_map(|(path, text)| {
+            let table: toml::Table = text.parse().ok()?;
+            // A manifest with a workspace of its own stands outside ours on purpose.
+            (!table.contains_key("workspace")).then_some(())?;
             Some(Self {
                 home: path.strip_suffix("/Cargo.toml")?,
-                table: text.parse().ok()?,
+                table,
             })
         });
         parsed.collect()

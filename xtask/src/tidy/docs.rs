@@ -3,10 +3,14 @@
 use super::Tree;
 
 /// Removing one of these is a decision, not an accident.
-const REQUIRED: [&str; 4] = [
+const REQUIRED: [&str; 8] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "LICENSE-APACHE",
     "LICENSE-MIT",
+    "README.md",
+    "docs/ARCHITECTURE.md",
+    "docs/OPERATIONS.md",
     "docs/TESTING.md",
 ];
 /// Where decisions are recorded, as `0001-imperative-title.md`.
