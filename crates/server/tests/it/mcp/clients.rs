@@ -3,8 +3,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::Server;
+
+/// Two tests share each installation; one of them makes it.
+static INSTALLING: Mutex<()> = Mutex::new(());
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
@@ -34,11 +38,13 @@ fn run(command: &mut Command) {
 
 /// The Python client, installed if it is not there yet.
 fn python() -> Command {
+    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let venv = cache("python").join("venv");
     let python = venv.join("bin/python");
     if !python.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
     }
+    // Also after an installation that was broken off: it does nothing if all is there.
     let requirements = scripts().join("requirements.txt");
     run(Command::new(&python)
         .args([
@@ -57,6 +63,7 @@ fn python() -> Command {
 
 /// The TypeScript client, installed as its lock file says.
 fn typescript() -> Command {
+    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = cache("typescript");
     for file in ["package.json", "package-lock.json", "client.mjs"] {
         std::fs::copy(scripts().join("typescript").join(file), folder.join(file)).unwrap();
