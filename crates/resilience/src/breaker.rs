@@ -29,13 +29,17 @@
 //! - **I9** neutral traffic changes nothing
 //! - **I10** listeners hear transitions in the order of their generations
 
+mod admission;
+mod builder;
 mod config;
 mod control;
 mod event;
 mod machine;
 mod permit;
+mod settlement;
 mod snapshot;
 mod streak;
+mod transition;
 mod window;
 
 use std::fmt;
@@ -43,7 +47,8 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use self::config::{Abandoned, BreakerBuilder, ConfigError, HalfOpen, Window};
+pub use self::builder::BreakerBuilder;
+pub use self::config::{Abandoned, ConfigError, HalfOpen, Window};
 pub use self::event::{Cause, Subscription, Transition};
 use self::machine::Core;
 use self::permit::Held;

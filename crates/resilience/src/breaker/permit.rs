@@ -3,7 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::machine::{Core, Ending};
+use super::machine::Core;
+use super::settlement::Ending;
 use crate::clock::Nanos;
 use crate::outcome::Verdict;
 

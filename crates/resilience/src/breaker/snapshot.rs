@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::machine::{Counter, Ending};
+use super::machine::Counter;
+use super::settlement::Ending;
 use crate::clock::Nanos;
 use crate::outcome::Verdict;
 use crate::sync::Ordering;
