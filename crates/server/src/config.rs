@@ -167,7 +167,8 @@ pub struct TelemetrySettings {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// What is logged: a level, or levels by target such as `info,contextkeep_server=debug`.
+    /// What is logged: a level, or levels by target such as `info,contextkeep_server=debug`. The MCP library
+    /// logs a line or more a request from `warn` on, hence its own level.
     pub filter: String,
     /// How a line looks.
     pub format: LogFormat,
@@ -176,7 +177,7 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
-            filter: "info".to_owned(),
+            filter: "info,rmcp=error".to_owned(),
             format: LogFormat::Auto,
         }
     }

@@ -6,12 +6,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contextkeep_core::store::ListPosition;
-use contextkeep_core::{ContextId, Error, Invalid, Result, Seq, Timestamp};
+use contextkeep_core::{Context, ContextId, Error, Invalid, Result, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Longest cursor that is looked at, in bytes.
 const BYTES_MAX: usize = 512;
+
+/// Furthest that pages of hits go: each page ranks anew what it skips.
+pub const SEARCH_OFFSET_MAX: u32 = 1000;
 
 /// Where a page ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,42 @@ pub fn decode(cursor: &str, question: &[&str]) -> Result<Place> {
         WirePlace::Items(seq) => Place::Items(seq),
         WirePlace::Search(offset) => Place::Search(offset),
     })
+}
+
+/// The place after a context in a list.
+pub fn after_context(context: &Context, question: &[&str]) -> String {
+    let at = ListPosition {
+        created_at: context.created_at,
+        id: context.id.clone(),
+    };
+    encode(&Place::List(at), question)
+}
+
+/// Reads [`after_context`] back.
+///
+/// # Errors
+/// As [`decode`].
+pub fn list_position(cursor: &str, question: &[&str]) -> Result<ListPosition> {
+    match decode(cursor, question)? {
+        Place::List(at) => Ok(at),
+        _ => Err(invalid("is not one of a list")),
+    }
+}
+
+/// The place after so many hits, if pages go that far.
+pub fn after_hits(offset: u32, question: &[&str]) -> Option<String> {
+    (offset <= SEARCH_OFFSET_MAX).then(|| encode(&Place::Search(offset), question))
+}
+
+/// Reads [`after_hits`] back.
+///
+/// # Errors
+/// As [`decode`].
+pub fn search_offset(cursor: &str, question: &[&str]) -> Result<u32> {
+    match decode(cursor, question)? {
+        Place::Search(offset) if offset <= SEARCH_OFFSET_MAX => Ok(offset),
+        _ => Err(invalid("is not one of a search")),
+    }
 }
 
 fn invalid(problem: &str) -> Error {

@@ -16,7 +16,6 @@
 //! [`ContextManager`](contextkeep_core::ContextManager) for what that means to a write.
 
 mod completion;
-mod cursor;
 mod endpoint;
 mod fault;
 mod fit;
@@ -33,6 +32,7 @@ mod tools;
 mod view;
 
 pub use endpoint::service;
+pub use fault::CODES;
 pub use settings::McpSettings;
 pub use stdio::{serve_stdio, serve_streams};
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use contextkeep_core::item::NewItem;
 use contextkeep_core::search::Query;
 use contextkeep_core::settings::LimitSettings;
-use contextkeep_core::store::{ItemQuery, ListPosition, ListQuery, Order, SearchQuery};
+use contextkeep_core::store::{ItemQuery, ListQuery, Order, SearchQuery};
 use contextkeep_core::{
     AppendRequest, ContextId, ContextKey, ContextManager, IdempotencyKey, NewContext, Seq, TenantId,
     WindowRequest,
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{Tenant, output};
 use crate::app::Parts;
 use crate::config::AppConfig;
-use crate::cursor::{self, Place};
+use crate::cursor;
 use crate::rest::dto::{AppendedBody, ContextBody, ContextList, write};
 
 #[derive(Debug, clap::Args)]
@@ -217,13 +217,9 @@ async fn list(
     cursor: Option<String>,
 ) -> anyhow::Result<()> {
     let question = ["ctx list", agent_id.as_deref().unwrap_or_default()];
-    let after = match cursor
-        .map(|cursor| cursor::decode(&cursor, &question))
-        .transpose()?
-    {
-        Some(Place::List(at)) => Some(at),
-        _ => None,
-    };
+    let after = cursor
+        .map(|cursor| cursor::list_position(&cursor, &question))
+        .transpose()?;
     let query = ListQuery {
         agent_id: agent_id.clone(),
         after,
@@ -231,15 +227,8 @@ async fn list(
         ..ListQuery::default()
     };
     let page = manager.list(tenant, query).await?.value;
-    let next = page.contexts.last().filter(|_| page.more).map(|last| {
-        cursor::encode(
-            &Place::List(ListPosition {
-                created_at: last.created_at,
-                id: last.id.clone(),
-            }),
-            &question,
-        )
-    });
+    let last = page.contexts.last().filter(|_| page.more);
+    let next = last.map(|last| cursor::after_context(last, &question));
     output::print_json(&ContextList {
         contexts: page.contexts.iter().map(ContextBody::from).collect(),
         next_cursor: next,

@@ -44,6 +44,7 @@ fn errors() -> String {
     let mut codes: Vec<&Code> = contextkeep_core::error::CODES
         .iter()
         .chain(rest::problem::CODES)
+        .chain(mcp::CODES)
         .collect();
     codes.sort_by_key(|code| code.code);
     let rows = codes

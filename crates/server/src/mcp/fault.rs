@@ -3,8 +3,29 @@
 use std::time::Duration;
 
 use contextkeep_core::Error;
+use contextkeep_core::error::Code;
 use rmcp::ErrorData;
 use serde_json::json;
+
+/// Codes that this face adds to those of the core. They have no HTTP status of their own: a tool's error is a
+/// result.
+pub const CODES: &[Code] = &[
+    Code {
+        code: "cancelled",
+        status: 200,
+        meaning: "MCP only. The client went away or cancelled the call.",
+    },
+    Code {
+        code: "result_too_large",
+        status: 200,
+        meaning: "MCP only. Even the smallest useful result is over `mcp.max_result_chars`.",
+    },
+    Code {
+        code: "timed_out",
+        status: 200,
+        meaning: "MCP only. The call took longer than `mcp.call_timeout`; a write may have happened, repeat it with the same idempotency_key.",
+    },
+];
 
 /// Why a request has no result.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use rmcp::model::{
 };
 
 use super::fault::Fault;
+use super::fit;
 use super::reply::Reply;
 use super::view::ContextView;
-use super::{cursor, fit};
+use crate::cursor;
 
 const SCHEME: &str = "context://";
 const WINDOW_SUFFIX: &str = "/window";
@@ -36,6 +37,9 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     ]
 }
 
+/// What cursors of this list belong to.
+const QUESTION: [&str; 1] = ["mcp resources"];
+
 /// A page of the tenant's contexts, newest first.
 pub(super) async fn page(
     manager: &dyn ContextManager,
@@ -43,7 +47,9 @@ pub(super) async fn page(
     cursor: Option<&str>,
 ) -> Result<ListResourcesResult, Fault> {
     let query = ListQuery {
-        after: cursor.map(cursor::list_position).transpose()?,
+        after: cursor
+            .map(|cursor| cursor::list_position(cursor, &QUESTION))
+            .transpose()?,
         limit: PAGE_CONTEXTS,
         ..ListQuery::default()
     };
@@ -56,7 +62,7 @@ pub(super) async fn page(
         .contexts
         .last()
         .filter(|_| page.more)
-        .map(cursor::after_context);
+        .map(|last| cursor::after_context(last, &QUESTION));
     Ok(result)
 }
 

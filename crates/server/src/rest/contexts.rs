@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use contextkeep_core::store::{ListPosition, ListQuery};
+use contextkeep_core::store::ListQuery;
 use contextkeep_core::{Context, Origin, TruncateRequest};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,7 +14,7 @@ use super::extract::{Body, Key, Params, if_match};
 use super::problem::{Problem, ProblemDocument};
 use super::{Answered, Rest, json, tagged};
 use crate::auth::Principal;
-use crate::cursor::{self, Place};
+use crate::cursor;
 
 /// Contexts on a page when nobody says how many.
 const PAGE: u32 = 50;
@@ -80,13 +80,9 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         session_id.as_deref().unwrap_or_default(),
     ];
     question.extend(labels.iter().map(String::as_str));
-    let after = match cursor
-        .map(|cursor| cursor::decode(&cursor, &question))
-        .transpose()?
-    {
-        Some(Place::List(at)) => Some(at),
-        _ => None,
-    };
+    let after = cursor
+        .map(|cursor| cursor::list_position(&cursor, &question))
+        .transpose()?;
     let query = ListQuery {
         agent_id: agent_id.clone(),
         session_id: session_id.clone(),
@@ -95,20 +91,8 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         limit,
     };
     let page = rest.manager.list(&principal.tenant, query).await?;
-    let next = page
-        .value
-        .contexts
-        .last()
-        .filter(|_| page.value.more)
-        .map(|last| {
-            cursor::encode(
-                &Place::List(ListPosition {
-                    created_at: last.created_at,
-                    id: last.id.clone(),
-                }),
-                &question,
-            )
-        });
+    let last = page.value.contexts.last().filter(|_| page.value.more);
+    let next = last.map(|last| cursor::after_context(last, &question));
     let list = ContextList {
         contexts: page.value.contexts.iter().map(ContextBody::from).collect(),
         next_cursor: next,

@@ -12,14 +12,12 @@ use super::extract::{Body, Key};
 use super::problem::ProblemDocument;
 use super::{Answered, Rest, raw};
 use crate::auth::Principal;
-use crate::cursor::{self, Place};
+use crate::cursor;
 
 /// Hits on a page when nobody says how many.
 const PAGE: u32 = 20;
 /// Most hits on a page.
 const PAGE_MAX: u32 = 100;
-/// Furthest that pages go: ranking costs what it skips.
-const OFFSET_MAX: u32 = 1000;
 
 pub(super) fn routes() -> OpenApiRouter<Rest> {
     OpenApiRouter::new()
@@ -65,15 +63,10 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
         &search.query,
         search.role.as_deref().unwrap_or_default(),
     ];
-    let offset = match search
+    let offset = search
         .cursor
         .as_deref()
-        .map(|cursor| cursor::decode(cursor, &question))
-        .transpose()?
-    {
-        Some(Place::Search(offset)) => offset.min(OFFSET_MAX),
-        _ => 0,
-    };
+        .map_or(Ok(0), |cursor| cursor::search_offset(cursor, &question))?;
     let query = SearchQuery {
         query: Query::parse(&search.query)?,
         context: context.clone(),
@@ -82,9 +75,12 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
         limit,
     };
     let page = rest.manager.search(tenant, query).await?;
-    let next = Some(offset + limit)
-        .filter(|next| page.value.more && *next <= OFFSET_MAX)
-        .map(|next| cursor::encode(&Place::Search(next), &question));
+    let next = offset + limit;
+    let next = page
+        .value
+        .more
+        .then(|| cursor::after_hits(next, &question))
+        .flatten();
     Ok(raw(
         write::hits(&page.value.hits, next.as_deref(), page.value.lag_items),
         page.origin,

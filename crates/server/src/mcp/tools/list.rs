@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::fault::Fault;
+use super::super::fit;
 use super::super::reply::Reply;
 use super::super::view::ContextView;
-use super::super::{cursor, fit};
 use super::{Call, Effect};
+use crate::cursor;
 
 const LIMIT_DEFAULT: u32 = 20;
 
@@ -73,15 +74,23 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         }
         return one(&call, id).await;
     }
+    let labels = arguments.labels.unwrap_or_default();
+    let mut question = vec![
+        "mcp list",
+        arguments.agent_id.as_deref().unwrap_or_default(),
+        arguments.session_id.as_deref().unwrap_or_default(),
+    ];
+    question.extend(labels.iter().map(String::as_str));
+    let after = arguments
+        .cursor
+        .as_deref()
+        .map(|cursor| cursor::list_position(cursor, &question))
+        .transpose()?;
     let query = ListQuery {
-        agent_id: arguments.agent_id,
-        session_id: arguments.session_id,
-        labels: arguments.labels.unwrap_or_default(),
-        after: arguments
-            .cursor
-            .as_deref()
-            .map(cursor::list_position)
-            .transpose()?,
+        agent_id: arguments.agent_id.clone(),
+        session_id: arguments.session_id.clone(),
+        labels: labels.clone(),
+        after,
         limit: arguments
             .limit
             .unwrap_or(LIMIT_DEFAULT)
@@ -91,6 +100,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     Ok(page_that_fits(
         &page.value.contexts,
         page.value.more,
+        &question,
         page.origin.as_str(),
         call.chars_max,
     )?)
@@ -99,6 +109,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
 fn page_that_fits(
     contexts: &[Context],
     more: bool,
+    question: &[&str],
     origin: &'static str,
     chars_max: usize,
 ) -> Result<Reply, Error> {
@@ -109,7 +120,7 @@ fn page_that_fits(
     Reply::of(&ListView {
         next_cursor: last
             .filter(|_| more || count < contexts.len())
-            .map(cursor::after_context),
+            .map(|last| cursor::after_context(last, question)),
         hint: (count < contexts.len())
             .then_some("the page was cut to fit into one result; go on with next_cursor"),
         contexts: views,

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::fault::Fault;
+use super::super::fit;
 use super::super::reply::Reply;
 use super::super::view::raw;
-use super::super::{cursor, fit};
 use super::{Call, Effect};
+use crate::cursor;
 
 const LIMIT_DEFAULT: u32 = 10;
 
@@ -112,11 +113,21 @@ pub(super) fn tool() -> Tool {
 
 pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let arguments: Arguments = call.arguments()?;
-    let offset = arguments.cursor.as_deref().map_or(Ok(0), cursor::search_offset)?;
+    let role = arguments.role.map(Role::from);
+    let question = [
+        "mcp search",
+        &arguments.query,
+        arguments.id.as_deref().unwrap_or_default(),
+        role.map_or("", Role::as_str),
+    ];
+    let offset = arguments
+        .cursor
+        .as_deref()
+        .map_or(Ok(0), |cursor| cursor::search_offset(cursor, &question))?;
     let query = SearchQuery {
         query: Query::parse(&arguments.query)?,
         context: arguments.id.as_deref().map(ContextId::parse).transpose()?,
-        role: arguments.role.map(Role::from),
+        role,
         offset,
         limit: arguments
             .limit
@@ -129,6 +140,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     Ok(page_that_fits(
         &answer.value,
         offset,
+        &question,
         detail,
         origin,
         call.chars_max,
@@ -138,6 +150,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
 fn page_that_fits(
     page: &SearchPage,
     offset: u32,
+    question: &[&str],
     detail: Detail,
     origin: &'static str,
     chars_max: usize,
@@ -153,8 +166,8 @@ fn page_that_fits(
     hits.truncate(count);
     let next = offset.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     let more = page.more || count < page.hits.len();
-    let too_deep = more && next > cursor::SEARCH_OFFSET_MAX;
-    let hint = if too_deep {
+    let next_cursor = more.then(|| cursor::after_hits(next, question)).flatten();
+    let hint = if more && next_cursor.is_none() {
         Some("there are more hits than paging reaches; narrow the query")
     } else if count < page.hits.len() {
         Some("the page was cut to fit into one result; go on with next_cursor")
@@ -163,7 +176,7 @@ fn page_that_fits(
     };
     Reply::of(&SearchView {
         hits,
-        next_cursor: (more && !too_deep).then(|| cursor::after_hits(next)),
+        next_cursor,
         hint,
         lag_items: page.lag_items,
         origin,
