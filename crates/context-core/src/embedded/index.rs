@@ -6,9 +6,10 @@
 //!   even if two processes work on the same file or one dies in between.
 //! - **F3** The lag is known at any time: items acknowledged and not indexed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ use crate::{Item, Timestamp};
 
 /// Items that one transaction indexes: about two milliseconds in which appends wait.
 const BATCH: u32 = 32;
+/// When to try a stream again whose indexing failed: the disk was full, or another process held the file.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Which streams have items that are not indexed, and how many these are.
 #[derive(Debug)]
@@ -36,7 +39,10 @@ pub(super) struct Backlog {
 
 #[derive(Debug, Default)]
 struct State {
-    streams: BTreeSet<i64>,
+    /// Streams to look at.
+    queue: BTreeSet<i64>,
+    /// Items of each stream that are not indexed.
+    unindexed: BTreeMap<i64, u64>,
     closed: bool,
 }
 
@@ -52,10 +58,34 @@ impl Backlog {
     /// Notes items that were committed to a stream.
     pub(super) fn add(&self, stream_no: i64, items: u64) {
         if items > 0 {
+            let mut state = self.lock();
+            *state.unindexed.entry(stream_no).or_default() += items;
+            state.queue.insert(stream_no);
             self.lag.send_modify(|lag| *lag += items);
-            self.lock().streams.insert(stream_no);
             self.changed.notify_one();
         }
+    }
+
+    /// Notes what a batch indexed; none means that nothing is left in the stream. Called where appends are
+    /// noted, on the writer's thread, so that the two cannot overtake each other.
+    ///
+    /// Another process may have indexed what was noted here, or appended what is indexed here: the count of a
+    /// stream never goes below zero, and an empty batch ends it.
+    pub(super) fn indexed(&self, stream_no: i64, items: u64) {
+        let mut state = self.lock();
+        let Some(unindexed) = state.unindexed.get_mut(&stream_no) else {
+            return;
+        };
+        let gone = if items == 0 {
+            *unindexed
+        } else {
+            items.min(*unindexed)
+        };
+        *unindexed -= gone;
+        if *unindexed == 0 {
+            state.unindexed.remove(&stream_no);
+        }
+        self.lag.send_modify(|lag| *lag -= gone);
     }
 
     /// Items acknowledged and not indexed.
@@ -67,10 +97,6 @@ impl Backlog {
     pub(super) async fn settled(&self) {
         // The sender lives as long as `self`, so the wait ends only by reaching zero.
         drop(self.lag.subscribe().wait_for(|lag| *lag == 0).await);
-    }
-
-    fn done(&self, items: u64) {
-        self.lag.send_modify(|lag| *lag = lag.saturating_sub(items));
     }
 
     fn close(&self) {
@@ -85,11 +111,21 @@ impl Backlog {
             if state.closed {
                 return None;
             }
-            if let Some(stream_no) = state.streams.pop_first() {
+            if let Some(stream_no) = state.queue.pop_first() {
                 return Some(stream_no);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Puts a stream back and waits a while, or until the store is closed.
+    fn put_back(&self, stream_no: i64) {
+        let mut state = self.lock();
+        state.queue.insert(stream_no);
+        let waited = self
+            .changed
+            .wait_timeout_while(state, RETRY_AFTER, |state| !state.closed);
+        drop(waited);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -137,16 +173,20 @@ impl Indexer {
     }
 }
 
-fn index_stream(writer: &Writer, backlog: &Backlog, stream_no: i64) {
+fn index_stream(writer: &Writer, backlog: &Arc<Backlog>, stream_no: i64) {
     loop {
-        match writer.write_blocking(move |connection| index_batch(connection, stream_no)) {
+        let noted = backlog.clone();
+        let batch = writer.write_blocking(
+            move |connection| index_batch(connection, stream_no),
+            move |items| noted.indexed(stream_no, *items),
+        );
+        match batch {
             Ok(0) => return,
-            Ok(items) => backlog.done(items),
+            Ok(_) => {}
             Err(error) => {
-                // The items stay in the lag, which the health report shows; the next append of this stream or
-                // the next start takes them up again.
-                tracing::warn!(%error, stream_no, "indexing for search failed");
-                return;
+                // The items stay in the lag, which the health report shows.
+                tracing::warn!(%error, stream_no, "indexing for search failed; it is tried again");
+                return backlog.put_back(stream_no);
             }
         }
         if backlog.lock().closed {

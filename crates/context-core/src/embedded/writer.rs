@@ -61,12 +61,13 @@ impl Writer {
     }
 
     /// As [`Writer::write`], from a thread that may wait.
-    pub(super) fn write_blocking<T, F>(&self, job: F) -> Result<T>
+    pub(super) fn write_blocking<T, F, A>(&self, job: F, after: A) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
     {
-        self.enqueue(job, |_| ())?.blocking_recv().map_err(|_| closed())?
+        self.enqueue(job, after)?.blocking_recv().map_err(|_| closed())?
     }
 
     fn enqueue<T, F, A>(&self, job: F, after: A) -> Result<oneshot::Receiver<Result<T>>>
