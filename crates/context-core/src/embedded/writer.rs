@@ -82,7 +82,8 @@ impl Writer {
             Done {
                 keep: result.is_ok(),
                 tell: Box::new(move |committed| {
-                    let result = committed.and(result);
+                    // A job's own error says more than that of the commit that it may have brought down.
+                    let result = result.and_then(|value| committed.map(|()| value));
                     if let Ok(value) = &result {
                         after(value);
                     }
