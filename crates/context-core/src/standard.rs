@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
@@ -192,6 +193,12 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
+        if query.labels.len() > LABELS_MAX {
+            let problem = format!("is given {} times", query.labels.len());
+            return Err(Invalid::new("label", problem)
+                .hint(format!("no context has more than {LABELS_MAX} labels"))
+                .into());
+        }
         self.store.list(tenant, query).await.map(primary)
     }
 
