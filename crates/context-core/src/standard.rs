@@ -1,9 +1,13 @@
 //! The manager that goes straight to a store.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
@@ -134,37 +138,41 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>> {
+        let context = self.store.head(key).await?;
+        let unchanged = |context: Context, dropped: (u64, u64)| match request.expected {
+            Some(expected) if expected != context.version => Err(Error::VersionMismatch {
+                expected,
+                actual: context.version,
+            }),
+            _ => Ok(primary(Truncation {
+                dropped_items: dropped.0,
+                dropped_tokens: dropped.1,
+                context,
+            })),
+        };
+        // A window is also bounded in items and bytes; a context within its budget must lose nothing to that.
+        if context.tokens <= request.max_tokens {
+            return unchanged(context, (0, 0));
+        }
         let budget = WindowRequest {
             max_tokens: Some(request.max_tokens),
             reserve: 0,
         };
-        let context = self.store.head(key).await?;
         let window = self.assemble(key, budget).await?;
-        // The ranges were chosen at this version; a change in between makes them wrong, so it is a condition.
-        let expected = request.expected.or(Some(window.version));
         let dropped = window
             .omitted
             .map_or((0, 0), |omitted| (omitted.items, omitted.tokens));
-        let changed = if request.dry_run || dropped.0 == 0 {
-            if request
-                .expected
-                .is_some_and(|expected| expected != context.version)
-            {
-                return Err(Error::VersionMismatch {
-                    expected: expected.unwrap_or_default(),
-                    actual: context.version,
-                });
-            }
-            context
-        } else {
-            self.store
-                .rewrite(key, ranges(window.items.iter().map(|item| item.seq)), expected)
-                .await?
-        };
+        if request.dry_run || dropped.0 == 0 {
+            return unchanged(context, dropped);
+        }
+        // The ranges were chosen at this version; a change in between makes them wrong, so it is a condition.
+        let expected = request.expected.or(Some(window.version));
+        let keep = ranges(window.items.iter().map(|item| item.seq));
+        let context = self.store.rewrite(key, keep, expected).await?;
         Ok(primary(Truncation {
             dropped_items: dropped.0,
             dropped_tokens: dropped.1,
-            context: changed,
+            context,
         }))
     }
 
@@ -185,6 +193,12 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
+        if query.labels.len() > LABELS_MAX {
+            let problem = format!("is given {} times", query.labels.len());
+            return Err(Invalid::new("label", problem)
+                .hint(format!("no context has more than {LABELS_MAX} labels"))
+                .into());
+        }
         self.store.list(tenant, query).await.map(primary)
     }
 

@@ -16,6 +16,9 @@ use crate::config::AppConfig;
 use crate::rest::{self, Rest};
 use crate::{listener, mcp, shutdown, sweeper};
 
+/// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+
 /// The parts that every command works on.
 #[derive(Debug)]
 pub struct Parts {
@@ -48,13 +51,14 @@ impl Parts {
         Ok(Self { embedded, manager })
     }
 
-    /// Waits until everything is indexed, for commands that search right away; at most ten seconds, after which
-    /// the answer's own lag says what is missing.
-    pub async fn settle(&self) -> contextkeep_core::Result<()> {
-        let settled = self.embedded.settle();
-        tokio::time::timeout(Duration::from_secs(10), settled)
-            .await
-            .unwrap_or(Ok(()))
+    /// Waits until everything is indexed: commands search right away, and a server that runs beside them does not
+    /// learn of what they appended. On a full disk that may never be, so the wait has an end.
+    pub async fn settle(&self) {
+        match tokio::time::timeout(SETTLE_MAX, self.embedded.settle()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the search index does not catch up"),
+            Err(_) => tracing::warn!("the search index does not catch up; some items are not found yet"),
+        }
     }
 
     /// Finishes what was accepted and closes the file.

@@ -182,6 +182,9 @@ async fn with_parts(
 ) -> anyhow::Result<()> {
     let parts = Parts::open(config)?;
     let outcome = work(&parts).await;
+    if outcome.is_ok() {
+        parts.settle().await;
+    }
     parts.close().await;
     outcome
 }

@@ -41,7 +41,7 @@ impl Database {
             path: folder.join("contextkeep.db"),
             synchronous: settings.synchronous,
             busy_timeout: settings.busy_timeout,
-            pages_max: settings.max_size.as_u64() / PAGE_BYTES,
+            pages_max: settings.max_size.as_u64().div_ceil(PAGE_BYTES),
         };
         // Two processes that start together must not migrate at the same time.
         let lock_path = folder.join("migrate.lock");

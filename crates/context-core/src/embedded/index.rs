@@ -6,14 +6,14 @@
 //!   even if two processes work on the same file or one dies in between.
 //! - **F3** The lag is known at any time: items acknowledged and not indexed.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
-use super::database::RETRY_AFTER;
 use super::rows::{self, ITEM_COLUMNS, int, item_of, rid, seq_of, stream_of};
 use super::streams;
 use super::writer::Writer;
@@ -26,6 +26,8 @@ use crate::{Item, Timestamp};
 
 /// Items that one transaction indexes: about two milliseconds in which appends wait.
 const BATCH: u32 = 32;
+/// When to try a stream again whose indexing failed: the disk was full, or another process held the file.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Which streams have items that are not indexed, and how many these are.
 #[derive(Debug)]
@@ -37,8 +39,10 @@ pub(super) struct Backlog {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Items a stream, as far as this process knows; never an empty entry.
-    streams: BTreeMap<i64, u64>,
+    /// Streams to look at.
+    queue: BTreeSet<i64>,
+    /// Items of each stream that are not indexed.
+    unindexed: BTreeMap<i64, u64>,
     closed: bool,
 }
 
@@ -55,10 +59,33 @@ impl Backlog {
     pub(super) fn add(&self, stream_no: i64, items: u64) {
         if items > 0 {
             let mut state = self.lock();
-            *state.streams.entry(stream_no).or_default() += items;
-            self.publish(&state);
+            *state.unindexed.entry(stream_no).or_default() += items;
+            state.queue.insert(stream_no);
+            self.lag.send_modify(|lag| *lag += items);
             self.changed.notify_one();
         }
+    }
+
+    /// Notes what a batch indexed; none means that nothing is left in the stream. Called where appends are
+    /// noted, on the writer's thread, so that the two cannot overtake each other.
+    ///
+    /// Another process may have indexed what was noted here, or appended what is indexed here: the count of a
+    /// stream never goes below zero, and an empty batch ends it.
+    pub(super) fn indexed(&self, stream_no: i64, items: u64) {
+        let mut state = self.lock();
+        let Some(unindexed) = state.unindexed.get_mut(&stream_no) else {
+            return;
+        };
+        let gone = if items == 0 {
+            *unindexed
+        } else {
+            items.min(*unindexed)
+        };
+        *unindexed -= gone;
+        if *unindexed == 0 {
+            state.unindexed.remove(&stream_no);
+        }
+        self.lag.send_modify(|lag| *lag -= gone);
     }
 
     /// Items acknowledged and not indexed.
@@ -72,54 +99,36 @@ impl Backlog {
         drop(self.lag.subscribe().wait_for(|lag| *lag == 0).await);
     }
 
-    /// Notes items of a stream that are indexed now.
-    fn done(&self, stream_no: i64, items: u64) {
-        let mut state = self.lock();
-        let left = state
-            .streams
-            .get(&stream_no)
-            .map_or(0, |left| left.saturating_sub(items));
-        if left == 0 {
-            state.streams.remove(&stream_no);
-        } else {
-            state.streams.insert(stream_no, left);
-        }
-        self.publish(&state);
-    }
-
-    fn publish(&self, state: &State) {
-        self.lag.send_replace(state.streams.values().sum());
-    }
-
     fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// A stream to look at and how many items it is said to have; `None` when closed.
-    fn next(&self) -> Option<(i64, u64)> {
+    /// The next stream to look at; `None` when closed.
+    fn next(&self) -> Option<i64> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            if let Some((stream_no, items)) = state.streams.first_key_value() {
-                return Some((*stream_no, *items));
+            if let Some(stream_no) = state.queue.pop_first() {
+                return Some(stream_no);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Waits before something that failed is tried again; ends early when closed.
-    fn pause(&self) {
-        let state = self.lock();
+    /// Puts a stream back and waits a while, or until the store is closed.
+    fn put_back(&self, stream_no: i64) {
+        let mut state = self.lock();
+        state.queue.insert(stream_no);
         let waited = self
             .changed
             .wait_timeout_while(state, RETRY_AFTER, |state| !state.closed);
         drop(waited);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,8 +150,8 @@ impl Indexer {
         let thread = std::thread::Builder::new()
             .name("contextkeep-indexer".into())
             .spawn(move || {
-                while let Some((stream_no, items)) = queue.next() {
-                    index_some(&writer, &queue, stream_no, items);
+                while let Some(stream_no) = queue.next() {
+                    index_stream(&writer, &queue, stream_no);
                 }
             })
             .map_err(|error| crate::Error::internal(format!("starting the indexer: {error}")))?;
@@ -164,15 +173,24 @@ impl Indexer {
     }
 }
 
-/// Indexes one batch of a stream that is said to have `items`.
-fn index_some(writer: &Writer, backlog: &Backlog, stream_no: i64, items: u64) {
-    match writer.write_blocking(move |connection| index_batch(connection, stream_no)) {
-        // Somebody else indexed them: another process, or the batch that ran in the same commit as the append.
-        Ok(0) => backlog.done(stream_no, items),
-        Ok(indexed) => backlog.done(stream_no, indexed),
-        Err(error) => {
-            tracing::warn!(%error, stream_no, "indexing for search failed; it is tried again");
-            backlog.pause();
+fn index_stream(writer: &Writer, backlog: &Arc<Backlog>, stream_no: i64) {
+    loop {
+        let noted = backlog.clone();
+        let batch = writer.write_blocking(
+            move |connection| index_batch(connection, stream_no),
+            move |items| noted.indexed(stream_no, *items),
+        );
+        match batch {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                // The items stay in the lag, which the health report shows.
+                tracing::warn!(%error, stream_no, "indexing for search failed; it is tried again");
+                return backlog.put_back(stream_no);
+            }
+        }
+        if backlog.lock().closed {
+            return;
         }
     }
 }

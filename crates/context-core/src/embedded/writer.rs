@@ -61,12 +61,13 @@ impl Writer {
     }
 
     /// As [`Writer::write`], from a thread that may wait.
-    pub(super) fn write_blocking<T, F>(&self, job: F) -> Result<T>
+    pub(super) fn write_blocking<T, F, A>(&self, job: F, after: A) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
     {
-        self.enqueue(job, |_| ())?.blocking_recv().map_err(|_| closed())?
+        self.enqueue(job, after)?.blocking_recv().map_err(|_| closed())?
     }
 
     fn enqueue<T, F, A>(&self, job: F, after: A) -> Result<oneshot::Receiver<Result<T>>>
@@ -81,7 +82,7 @@ impl Writer {
             Done {
                 keep: result.is_ok(),
                 tell: Box::new(move |committed| {
-                    // What the job itself ran into says more than that the commit did not happen.
+                    // A job's own error says more than that of the commit that it may have brought down.
                     let result = result.and_then(|value| committed.map(|()| value));
                     if let Ok(value) = &result {
                         after(value);

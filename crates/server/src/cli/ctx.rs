@@ -162,7 +162,7 @@ impl Ctx {
                 context,
                 limit,
             } => {
-                parts.settle().await?;
+                parts.settle().await;
                 search(manager, &tenant, &query, context, limit).await
             }
             Command::Delete { id } => {

@@ -134,6 +134,8 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<Version>, Problem> 
     let version = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
+        // `parse` would also take "+7", which no ETag of ours is.
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok());
     version.map(Some).ok_or_else(|| {
         Error::from(

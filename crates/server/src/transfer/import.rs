@@ -160,7 +160,7 @@ impl<'manager> Import<'manager> {
             self.skipping = false;
             return self.begin(line.contextkeep, context.get());
         }
-        if self.skipping {
+        if self.skipping && (line.item.is_some() || line.end.is_some()) {
             return Ok(());
         }
         if let Some(item) = line.item {

@@ -1,8 +1,23 @@
-//! Integration tests of the server, in one binary.
+//! Integration tests of the server, in one binary: the real `contextkeep`, from the outside.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "helpers of tests are tests, which clippy does not see"
+    reason = "a test stops at the first surprise, its helpers included"
 )]
 
+mod bad_bodies;
+mod bad_connections;
+mod bad_paths;
+mod bad_start;
+mod bad_storage;
+mod contexts;
+mod items;
+mod kill;
 mod mcp;
+mod protocol;
+mod search;
+mod sharing;
+mod shutdown;
+mod support;
+mod transcripts;
+mod transfer;

@@ -1,0 +1,148 @@
+//! The main job on real data: 60 real conversations go in, come out as windows, and leave as they came.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Server, folder, run, text};
+
+/// Beside the repository: real conversations of a tool-calling agent, MIT licence; see the file's README.
+const TRANSCRIPTS: &str = "../shared/data/airline-transcripts.jsonl";
+/// Names another file instead.
+const VARIABLE: &str = "CONTEXTKEEP_TEST_TRANSCRIPTS";
+/// The budget of the windows.
+const BUDGET: u64 = 2000;
+
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap().to_owned()
+}
+
+fn transcripts() -> PathBuf {
+    let path = contextkeep_config::env::var(VARIABLE).map_or_else(|| root().join(TRANSCRIPTS), PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} is not there; the tests of real conversations need it: name another file of OpenAI chat lines in {VARIABLE}",
+        path.display()
+    );
+    path
+}
+
+#[test]
+fn sixty_transcripts_are_imported_windowed_and_exported_byte_for_byte() {
+    let file = fs::read(transcripts()).unwrap();
+    let lines: Vec<&[u8]> = file.split_inclusive(|byte| *byte == b'\n').collect();
+    let server = Server::start();
+    let client = server.client();
+    let report = client.post("/v1/import", &file).ok();
+    assert_eq!(
+        (&report["created"], &report["failed"]),
+        (&Value::from(lines.len()), &Value::from(0)),
+        "{report}"
+    );
+    for line in lines {
+        let conversation: Value = serde_json::from_slice(line).unwrap();
+        let id = conversation["id"].as_str().unwrap();
+        let export = client.get(&format!("/v1/contexts/{id}/export?format=openai-chat"));
+        assert_eq!(text(&export.body), text(line));
+        let window = |budget: u64| client.get(&format!("/v1/contexts/{id}/window?max_tokens={budget}"));
+        let answer = window(BUDGET);
+        if answer.status == 200 {
+            check_window(&conversation, &answer.json(), BUDGET);
+        } else {
+            let minimum = answer.problem(422, "budget_too_small")["minimum"]
+                .as_u64()
+                .unwrap();
+            assert!(minimum > BUDGET, "{minimum}");
+            check_window(&conversation, &window(minimum).ok(), minimum);
+        }
+    }
+    let again = client.post("/v1/import", &file).ok();
+    assert_eq!(
+        (&again["created"], &again["items"]),
+        (&Value::from(0), &Value::from(0))
+    );
+}
+
+/// Fits, keeps instructions, and is a piece of conversation that a provider accepts.
+fn check_window(conversation: &Value, window: &Value, budget: u64) {
+    let items = window["items"].as_array().unwrap();
+    let tokens: u64 = items.iter().map(|item| item["tokens"].as_u64().unwrap()).sum();
+    assert_eq!(window["tokens"], tokens);
+    assert!(tokens <= budget, "{tokens}");
+    let seqs: Vec<u64> = items.iter().map(|item| item["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+    let messages = conversation["messages"].as_array().unwrap();
+    for (index, message) in messages.iter().enumerate() {
+        let there = seqs.contains(&(index as u64 + 1));
+        assert!(
+            there || message["role"] != "system",
+            "a system message is missing"
+        );
+    }
+    assert_eq!(
+        seqs.last(),
+        Some(&(messages.len() as u64)),
+        "the newest message is missing"
+    );
+    check_calls(items);
+}
+
+/// A call has its results right after it, and a result has its call.
+fn check_calls(items: &[Value]) {
+    let mut open = BTreeSet::new();
+    for item in items {
+        let message = &item["item"];
+        if message["role"] == "tool" {
+            let call = message["tool_call_id"].as_str().unwrap();
+            assert!(
+                open.remove(call),
+                "the result of {call} has no call in the window"
+            );
+            continue;
+        }
+        assert!(open.is_empty(), "{open:?} have no result in the window");
+        let calls = message["tool_calls"].as_array().into_iter().flatten();
+        open.extend(calls.map(|call| call["id"].as_str().unwrap().to_owned()));
+    }
+}
+
+#[test]
+fn the_command_line_does_the_same() {
+    let folder = folder();
+    let path = transcripts();
+    let imported = run(folder.path(), &["import", path.to_str().unwrap()], b"");
+    assert!(imported.status.success(), "{}", text(&imported.stderr));
+    let args = [
+        "export",
+        "--all",
+        "--format",
+        "openai-chat",
+        "--output",
+        "out.jsonl",
+    ];
+    let exported = run(folder.path(), &args, b"");
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    let out = fs::read(folder.path().join("out.jsonl")).unwrap();
+    assert!(
+        out == fs::read(path).unwrap(),
+        "the export differs from what was imported"
+    );
+}
+
+#[test]
+fn the_script_of_the_documentation_works() {
+    let server = Server::start();
+    let output = Command::new("sh")
+        .arg(root().join("docs/examples/transcripts.sh"))
+        .arg(transcripts())
+        .env("CONTEXTKEEP_URL", format!("http://{}", server.address()))
+        .output()
+        .unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("60 conversations"), "{said}");
+}
