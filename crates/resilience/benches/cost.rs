@@ -85,7 +85,7 @@ const CASES: [Case; 12] = [
     },
     Case {
         name: "full policy, no timer armed",
-        limit: 1950,
+        limit: 1900,
         run: full_policy,
     },
 ];

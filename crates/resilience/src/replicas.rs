@@ -215,6 +215,10 @@ impl<T> Replicas<T> {
     fn cheaper(&self, among: Tried) -> Option<usize> {
         let core = &*self.0;
         let count = among.0.count_ones();
+        if count == 1 {
+            // Nothing to draw for.
+            return usize::try_from(among.0.trailing_zeros()).ok();
+        }
         let draw = core.random.bits();
         let nth = |n: u64| {
             (0..core.endpoints.len())
@@ -222,9 +226,6 @@ impl<T> Replicas<T> {
                 .nth(usize::try_from(n).ok()?)
         };
         let first = draw.checked_rem(count.into())?;
-        if count == 1 {
-            return nth(first);
-        }
         // A second one that differs from the first.
         let second = (first + 1 + (draw >> 32) % u64::from(count - 1)) % u64::from(count);
         let (first, second) = (nth(first)?, nth(second)?);

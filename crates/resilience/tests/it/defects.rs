@@ -1,5 +1,9 @@
 //! The defects that were found, by running them, in breakers, budgets and hedges of other crates.
 //! Each is kept here under its letter and has to pass. The README's table says who has which.
+//!
+//! Those of other parts stand beside them: E in `backoff/tests.rs`, F in `budget/tests.rs`, G in
+//! `bulkhead/tests.rs` and `tower_contract.rs`, K in `hedge/tests.rs`; the cost of J is gated by
+//! `benches/cost.rs`.
 
 use std::future::pending;
 use std::time::Duration;

@@ -129,7 +129,7 @@ fn client(breaker: &Breaker) -> Policy<Judge> {
     Policy::named("http")
         .classify(judge as Judge)
         .guard(breaker.clone(), None)
-        .attempt_timeout(ms(200))
+        .attempt_timeout(ms(400))
         .build()
 }
 
