@@ -55,7 +55,8 @@ impl EmbeddedStore {
             settings.group_commit,
         )?);
         let backlog = index::Backlog::new();
-        let indexer = index::Indexer::start(writer.clone(), backlog.clone(), &database.reader()?)?;
+        let indexer = index::Indexer::start(writer.clone(), backlog.clone(), &database.reader()?)
+            .map_err(|error| database.name_the_file(error))?;
         let readers = readers::Readers::new(&database, settings.readers)?;
         Ok(Self {
             writer,

@@ -128,7 +128,7 @@ impl Database {
     }
 
     /// Puts the file's name into an error that was found while opening it.
-    fn name_the_file(&self, error: Error) -> Error {
+    pub(super) fn name_the_file(&self, error: Error) -> Error {
         let path = self.path.display();
         match error {
             Error::StorageDamaged { detail } => Error::StorageDamaged {

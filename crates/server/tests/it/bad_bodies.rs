@@ -72,106 +72,109 @@ fn an_unknown_field_is_named() {
     assert_unharmed(&server);
 }
 
+/// Method, path, body, the field to blame.
+const WRONG_TYPES: &[(&str, &str, &str, &str)] = &[
+    ("POST", "/v1/contexts", r#"{"agent_id":7}"#, "agent_id"),
+    (
+        "POST",
+        "/v1/contexts",
+        r#"{"agent_id":"a","labels":["x",7]}"#,
+        "labels[1]",
+    ),
+    (
+        "POST",
+        "/v1/contexts",
+        r#"{"agent_id":"a","metadata":[]}"#,
+        "metadata",
+    ),
+    (
+        "POST",
+        "/v1/contexts",
+        r#"{"agent_id":"a","expires_at":"tomorrow"}"#,
+        "expires_at",
+    ),
+    (
+        "POST",
+        "/v1/contexts",
+        r#"{"agent_id":"a","expires_at":5}"#,
+        "expires_at",
+    ),
+    ("PATCH", "/v1/contexts/c", r#"{"name":{}}"#, "name"),
+    ("POST", "/v1/contexts/c/items", r#"{"items":{}}"#, "items"),
+    ("POST", "/v1/contexts/c/items", r#"{"items":[7]}"#, "items[0]"),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"user","content":7}]}"#,
+        "items[0].content",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"user"},{"role":7}]}"#,
+        "items[1].role",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"content":"x"}]}"#,
+        "items[0].role",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"king","content":"x"}]}"#,
+        "items[0].role",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"user","pinned":1}]}"#,
+        "items[0].pinned",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"user","importance":2}]}"#,
+        "items[0].importance",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"user","metadata":[]}]}"#,
+        "items[0].metadata",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"tool","content":"x"}]}"#,
+        "items[0].tool_call_id",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/items",
+        r#"{"items":[{"role":"assistant","tool_calls":[{"id":7}]}]}"#,
+        "items[0].tool_calls[0].id",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/truncate",
+        r#"{"max_tokens":1,"dry_run":"yes"}"#,
+        "dry_run",
+    ),
+    (
+        "POST",
+        "/v1/contexts/c/truncate",
+        r#"{"max_tokens":1,"strategy":"random"}"#,
+        "strategy",
+    ),
+];
+
 #[test]
 fn a_wrong_type_is_named_with_its_path() {
     let server = server();
     let client = server.client();
-    for (method, path, body, field) in [
-        ("POST", "/v1/contexts", r#"{"agent_id":7}"#, "agent_id"),
-        (
-            "POST",
-            "/v1/contexts",
-            r#"{"agent_id":"a","labels":["x",7]}"#,
-            "labels[1]",
-        ),
-        (
-            "POST",
-            "/v1/contexts",
-            r#"{"agent_id":"a","metadata":[]}"#,
-            "metadata",
-        ),
-        (
-            "POST",
-            "/v1/contexts",
-            r#"{"agent_id":"a","expires_at":"tomorrow"}"#,
-            "expires_at",
-        ),
-        (
-            "POST",
-            "/v1/contexts",
-            r#"{"agent_id":"a","expires_at":5}"#,
-            "expires_at",
-        ),
-        ("PATCH", "/v1/contexts/c", r#"{"name":{}}"#, "name"),
-        ("POST", "/v1/contexts/c/items", r#"{"items":{}}"#, "items"),
-        ("POST", "/v1/contexts/c/items", r#"{"items":[7]}"#, "items[0]"),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"user","content":7}]}"#,
-            "items[0].content",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"user"},{"role":7}]}"#,
-            "items[1].role",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"content":"x"}]}"#,
-            "items[0].role",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"king","content":"x"}]}"#,
-            "items[0].role",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"user","pinned":1}]}"#,
-            "items[0].pinned",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"user","importance":2}]}"#,
-            "items[0].importance",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"user","metadata":[]}]}"#,
-            "items[0].metadata",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"tool","content":"x"}]}"#,
-            "items[0].tool_call_id",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/items",
-            r#"{"items":[{"role":"assistant","tool_calls":[{"id":7}]}]}"#,
-            "items[0].tool_calls[0].id",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/truncate",
-            r#"{"max_tokens":1,"dry_run":"yes"}"#,
-            "dry_run",
-        ),
-        (
-            "POST",
-            "/v1/contexts/c/truncate",
-            r#"{"max_tokens":1,"strategy":"random"}"#,
-            "strategy",
-        ),
-    ] {
+    for (method, path, body, field) in WRONG_TYPES {
         client
             .send(method, path, &[], body)
             .problem_in(422, "invalid", field);

@@ -10,7 +10,7 @@ fn server() -> Server {
     let server = Server::start();
     let client = server.client();
     client.post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#).ok();
-    let items = vec![r#"{"role":"user","content":"x"}"#; 5].join(",");
+    let items = [r#"{"role":"user","content":"x"}"#; 5].join(",");
     client
         .post("/v1/contexts/c/items", format!(r#"{{"items":[{items}]}}"#))
         .ok();

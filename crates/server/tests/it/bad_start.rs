@@ -143,15 +143,11 @@ fn a_configuration_file_that_is_none_is_refused() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let folder = folder();
-    let lines: String = (0..200)
-        .map(|n| {
-            format!(
-                "{{\"id\":\"c{n}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{}\"}}]}}\n",
-                "x".repeat(2000)
-            )
-        })
+    let said = "x".repeat(2000);
+    let lines: Vec<String> = (0..200)
+        .map(|n| format!(r#"{{"id":"c{n}","messages":[{{"role":"user","content":"{said}"}}]}}"#))
         .collect();
-    let imported = run(folder.path(), &["import"], lines.as_bytes());
+    let imported = run(folder.path(), &["import"], lines.join("\n").as_bytes());
     assert!(imported.status.success(), "{}", text(&imported.stderr));
     for args in [
         ["export", "--all"].as_slice(),

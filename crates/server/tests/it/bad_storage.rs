@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::support::http::Client;
 use crate::support::{Server, Start, eventually, folder, run, run_ok, text};
 
+/// Bytes of a page of the data file.
+const PAGE: usize = 8192;
+
 /// The data file below a test's folder.
 fn data_file(folder: &Path) -> PathBuf {
     folder.join("data").join("contextkeep.db")
@@ -37,6 +40,9 @@ fn filled(items: usize) -> tempfile::TempDir {
     let folder = folder();
     let server = Server::in_folder(folder.path());
     fill(&server.client(), "c", items, 100);
+    eventually("the index catches up", || {
+        (server.client().get("/readyz").ok()["search_lag_items"] == 0).then_some(())
+    });
     server.stop();
     folder
 }
@@ -72,7 +78,7 @@ fn a_file_of_random_bytes_is_refused_and_left_alone() {
 fn a_truncated_file_is_refused_or_reported() {
     let folder = filled(2000);
     let whole = fs::read(data_file(folder.path())).unwrap();
-    for keep in [1000, 8192, 3 * 8192, whole.len() / 2] {
+    for keep in [1000, PAGE, 3 * PAGE, whole.len() / 2] {
         fs::write(data_file(folder.path()), &whole[..keep]).unwrap();
         let doctor = run(folder.path(), &["doctor"], b"");
         assert_eq!(
@@ -97,10 +103,14 @@ fn a_truncated_file_is_refused_or_reported() {
 fn damage_that_a_read_meets_is_answered_and_the_process_lives() {
     let folder = filled(2000);
     let mut bytes = fs::read(data_file(folder.path())).unwrap();
-    let half = bytes.len() / 2;
-    for byte in &mut bytes[half..half + 5 * 8192] {
-        *byte = 0xa5;
-    }
+    // The page that holds an item in the middle; the search index has its words, but not its JSON.
+    let needle = br#"{"content":"1000 "#;
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap();
+    let page = at / PAGE * PAGE;
+    bytes[page..page + PAGE].fill(0xa5);
     fs::write(data_file(folder.path()), &bytes).unwrap();
     let server = Server::in_folder(folder.path());
     let mut damaged = 0;
