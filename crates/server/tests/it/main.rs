@@ -8,6 +8,7 @@
 mod bad_bodies;
 mod bad_connections;
 mod bad_paths;
+mod bad_sizes;
 mod bad_start;
 mod bad_storage;
 mod contexts;
