@@ -167,7 +167,7 @@ async fn warm_windows(bench: &Bench) {
     );
 }
 
-/// Each with a store that was just opened: nothing in SQLite's cache, the system's cache warm.
+/// Each with a store that was just opened: nothing in the store's own cache, the system's cache warm.
 async fn cold_windows(folder: &Path) {
     let (mut hundred, mut all) = (Vec::new(), Vec::new());
     for _ in 0..COLD_SAMPLES {
