@@ -170,6 +170,29 @@ impl NewContext {
         check_max_tokens(self.max_tokens)
     }
 
+    /// What a fork of `parent` is: as said, and the parent's where nothing was said.
+    ///
+    /// # Errors
+    /// Another tokenizer than the parent's: the counts of the shared items are the parent's.
+    pub fn forked_from(self, parent: &Context) -> Result<Self> {
+        if self
+            .tokenizer
+            .is_some_and(|tokenizer| tokenizer != parent.tokenizer)
+        {
+            return Err(
+                Invalid::new("tokenizer", format!("is not the parent's, {}", parent.tokenizer))
+                    .hint("leave it out: a fork counts as its parent does")
+                    .into(),
+            );
+        }
+        Ok(Self {
+            tokenizer: Some(parent.tokenizer),
+            max_tokens: self.max_tokens.or(Some(parent.max_tokens)),
+            model_id: self.model_id.or_else(|| parent.model_id.clone()),
+            ..self
+        })
+    }
+
     /// The head of a context that was just created so: empty, at version 1.
     pub fn into_context(self, id: ContextId, now: Timestamp) -> Context {
         Context {

@@ -1,7 +1,7 @@
 //! The embedded store: `SQLite` in one file, used when no database is configured.
 //!
-//! One thread writes and commits in groups ([`writer`]); a few connections read snapshots ([`readers`]); a
-//! thread of its own feeds the full text index ([`index`]). Nothing that decides anything is kept in memory,
+//! One thread writes and commits in groups (`writer`); a few connections read snapshots (`readers`); a
+//! thread of its own feeds the full text index (`index`). Nothing that decides anything is kept in memory,
 //! so several processes may share the file: `contextkeep ctx` works while the server runs. Any `SQLite` tool
 //! can open it; the schema is in `migrations/embedded`.
 

@@ -359,12 +359,7 @@ impl ContextStore for FakeStore {
         if at > newest {
             return Err(Invalid::new("at", format!("is {at}; the newest item is {newest}")).into());
         }
-        let new = NewContext {
-            tokenizer: Some(parent.tokenizer),
-            max_tokens: new.max_tokens.or(Some(parent.max_tokens)),
-            model_id: new.model_id.or_else(|| parent.model_id.clone()),
-            ..new
-        };
+        let new = new.forked_from(&parent)?;
         let items = items.into_iter().filter(|item| item.seq <= at).collect();
         self.insert(&key.tenant, new, Some((items, at + 1)))
     }

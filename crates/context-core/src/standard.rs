@@ -159,6 +159,7 @@ impl ContextManager for StandardContextManager {
             reserve: 0,
         };
         let window = self.assemble(key, budget).await?;
+        refuse_bounded(&window, self.limits.item_size.as_u64())?;
         let dropped = window
             .omitted
             .map_or((0, 0), |omitted| (omitted.items, omitted.tokens));
@@ -252,6 +253,32 @@ fn fingerprint(key: IdempotencyKey, write: Write, items: &[NewItem]) -> Idempote
         key,
         fingerprint: hash.finalize().into(),
     }
+}
+
+/// A window that ends at its own bounds instead of the budget would drop what nobody asked to drop.
+fn refuse_bounded(window: &Window, item_bytes_max: u64) -> Result<()> {
+    let items = window.items.len() as u64;
+    let bytes: u64 = window.items.iter().map(|item| item.body.len() as u64).sum();
+    let (what, actual, limit) = if items >= u64::from(window::ITEMS_MAX) {
+        (
+            "what would stay in items",
+            items,
+            u64::from(window::ITEMS_MAX) - 1,
+        )
+    } else if bytes + item_bytes_max > window::BYTES_MAX {
+        (
+            "what would stay in bytes",
+            bytes,
+            window::BYTES_MAX.saturating_sub(item_bytes_max),
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::TooLarge {
+        what: what.into(),
+        actual,
+        limit,
+    })
 }
 
 /// Ascending seqs as ranges.

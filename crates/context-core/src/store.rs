@@ -1,4 +1,4 @@
-//! The port that every store implements. One contract suite ([`crate::contract`]) runs against all of them.
+//! The port that every store implements. One contract suite (`contract`, feature `test-util`) runs against all of them.
 //!
 //! What an implementation MUST keep, numbered so that tests can cite it:
 //!

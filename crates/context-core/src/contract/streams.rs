@@ -43,6 +43,14 @@ pub async fn forks_share_and_part(t: Subject) {
         t.store.fork(&parent, 5, new("g")).await,
         Err(Error::Invalid(_))
     ));
+    let other = NewContext {
+        tokenizer: Some(Tokenizer::O200kBase),
+        ..new("g")
+    };
+    assert!(matches!(
+        t.store.fork(&parent, 1, other).await,
+        Err(Error::Invalid(_))
+    ));
     assert!(matches!(
         t.store.fork(&t.key("none"), 1, new("g")).await,
         Err(Error::NotFound)

@@ -29,6 +29,9 @@ const BATCH: u32 = 32;
 /// When to try a stream again whose indexing failed: the disk was full, or another process held the file.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long the indexer waits for company before it indexes less than a batch.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// Which streams have items that are not indexed, and how many these are.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -106,15 +109,18 @@ impl Backlog {
 
     /// The next stream to look at; `None` when closed.
     fn next(&self) -> Option<i64> {
-        let mut state = self.lock();
-        loop {
-            if state.closed {
-                return None;
-            }
-            if let Some(stream_no) = state.queue.pop_first() {
-                return Some(stream_no);
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let nothing_to_do = |state: &mut State| !state.closed && state.queue.is_empty();
+        let state = self.changed.wait_while(self.lock(), nothing_to_do);
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        // Appends that come one by one are indexed together: each batch is a commit of its own.
+        let few =
+            |state: &mut State| !state.closed && state.unindexed.values().sum::<u64>() < u64::from(BATCH);
+        let waited = self.changed.wait_timeout_while(state, LINGER, few);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            None
+        } else {
+            state.queue.pop_first()
         }
     }
 

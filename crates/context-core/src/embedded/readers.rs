@@ -1,5 +1,6 @@
 //! Connections that read, each query on a thread that may block.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +46,10 @@ impl Readers {
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop()
                 .ok_or_else(closed)?;
-            let outcome = snapshot(&mut connection, query);
+            // A defect in one read must not cost a connection.
+            let run = AssertUnwindSafe(|| snapshot(&mut connection, query));
+            let outcome = catch_unwind(run)
+                .unwrap_or_else(|_| Err(Error::internal("a read panicked; the log has the place")));
             idle.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(connection);

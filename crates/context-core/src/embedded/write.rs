@@ -39,12 +39,7 @@ pub(super) fn fork(
         )
         .into());
     }
-    let new = NewContext {
-        tokenizer: Some(parent.context.tokenizer),
-        max_tokens: new.max_tokens.or(Some(parent.context.max_tokens)),
-        model_id: new.model_id.or_else(|| parent.context.model_id.clone()),
-        ..new
-    };
+    let new = new.forked_from(&parent.context)?;
     create_with(connection, &key.tenant, new, now, Some((&parent, at)))
 }
 

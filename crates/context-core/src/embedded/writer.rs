@@ -4,6 +4,7 @@
 //! - **G2** A job that fails is rolled back alone (a savepoint each); its neighbours are committed.
 //! - **G3** A job whose caller has gone is done all the same.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -78,7 +79,10 @@ impl Writer {
     {
         let (reply, outcome) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = connection.and_then(job);
+            // A defect in one job must not end the thread that all others need.
+            let run = |connection| catch_unwind(AssertUnwindSafe(|| job(connection)));
+            let result =
+                connection.and_then(|connection| run(connection).unwrap_or_else(|_| Err(panicked())));
             Done {
                 keep: result.is_ok(),
                 tell: Box::new(move |committed| {
@@ -136,6 +140,10 @@ impl Writer {
             tracing::error!("the writer of the embedded store panicked");
         }
     }
+}
+
+fn panicked() -> Error {
+    Error::internal("a write panicked and was rolled back; the log has the place")
 }
 
 fn closed() -> Error {

@@ -77,7 +77,7 @@ fn tokenizer(name: &str) -> Result<Tokenizer> {
 pub(crate) struct Fork<'body> {
     /// The last item that both share; the newest if absent.
     pub(crate) at: Option<u64>,
-    /// The context to create. Its model, tokenizer and budget are the parent's unless it says otherwise.
+    /// The context to create. Its model and budget are the parent's unless it says otherwise; it counts tokens as the parent does.
     #[serde(borrow)]
     pub(crate) context: CreateContext<'body>,
 }

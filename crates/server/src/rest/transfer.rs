@@ -70,7 +70,7 @@ fn stream(
     .inspect_err(|error| tracing::warn!(%error, "an export broke off"))
 }
 
-/// Import contexts: Contextkeep's own export or `OpenAI` chat lines. Importing the same again changes nothing.
+/// Import contexts: Contextkeep's own export or `OpenAI` chat lines. Importing the same again changes nothing, except for conversations without an `id`, which are new each time.
 #[utoipa::path(post, path = "/v1/import", tag = "transfer",
     params(("agent_id" = Option<String>, Query, description = "For conversations that name no agent; `import` if absent")),
     request_body(content = String, content_type = "application/x-ndjson"),
