@@ -200,3 +200,23 @@ async fn two_stores_on_one_file_both_settle() {
     first.settle().await.unwrap();
     second.settle().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panicking_job_costs_nobody_else_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let key = created(&store).await;
+    let half_written = |connection: &rusqlite::Connection| -> Result<()> {
+        connection.execute("DELETE FROM heads", []).unwrap();
+        panic!("planted")
+    };
+    let refusal = store.write(half_written).await.unwrap_err();
+    assert_eq!(refusal.code(), "internal", "{refusal}");
+    assert_eq!(store.append(&key, said("still here")).await.unwrap().first_seq, 1);
+    // More reads than there are connections, so that a lost one would be missed.
+    for _ in 0..10 {
+        let read = store.readers.read(|_| -> Result<()> { panic!("planted") }).await;
+        assert_eq!(read.unwrap_err().code(), "internal");
+    }
+    assert_eq!(store.head(&key).await.unwrap().item_count, 1);
+}
