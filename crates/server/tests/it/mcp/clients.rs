@@ -1,14 +1,11 @@
 //! The official clients against our server. They are installed, pinned, into a folder under `target`.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use super::Server;
-
-/// Two tests share each installation; one of them makes it.
-static INSTALLING: Mutex<()> = Mutex::new(());
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
@@ -20,6 +17,14 @@ fn cache(name: &str) -> PathBuf {
         .join(name);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// Two tests share each installation; one of them makes it. A lock on a file, because each may run in a process of
+/// its own; the system lets go of it when that process ends.
+fn installing(folder: &Path) -> File {
+    let lock = File::create(folder.join("installing.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
 }
 
 /// Runs a command to its end; its output is part of the failure.
@@ -38,8 +43,9 @@ fn run(command: &mut Command) {
 
 /// The Python client, installed if it is not there yet.
 fn python() -> Command {
-    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    let venv = cache("python").join("venv");
+    let folder = cache("python");
+    let _guard = installing(&folder);
+    let venv = folder.join("venv");
     let python = venv.join("bin/python");
     if !python.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
@@ -63,14 +69,20 @@ fn python() -> Command {
 
 /// The TypeScript client, installed as its lock file says.
 fn typescript() -> Command {
-    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = cache("typescript");
+    let _guard = installing(&folder);
+    let wanted = std::fs::read(scripts().join("typescript/package-lock.json")).unwrap();
+    let installed = folder.join("installed-package-lock.json");
     for file in ["package.json", "package-lock.json", "client.mjs"] {
         std::fs::copy(scripts().join("typescript").join(file), folder.join(file)).unwrap();
     }
-    run(Command::new("npm")
-        .args(["ci", "--no-audit", "--no-fund"])
-        .current_dir(&folder));
+    // `npm ci` empties the folder first, under the feet of a client that runs from it: only when it must.
+    if std::fs::read(&installed).ok().as_ref() != Some(&wanted) {
+        run(Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund"])
+            .current_dir(&folder));
+        std::fs::write(&installed, &wanted).unwrap();
+    }
     let mut command = Command::new("node");
     command.arg(folder.join("client.mjs"));
     command
