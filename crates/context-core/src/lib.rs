@@ -17,6 +17,8 @@ pub mod window;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;

@@ -6,6 +6,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+mod postgres;
+
+pub use self::postgres::{
+    DatabaseSettings, Durability, PreparedStatements, ReplicaSettings, RoutingSettings,
+};
+
 /// The embedded store, used when no database is configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,0 +1,3 @@
+//! The Postgres store: a primary, its replicas, their pools.
+
+pub(crate) mod link;

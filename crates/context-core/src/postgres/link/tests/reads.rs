@@ -1,0 +1,111 @@
+//! Shared connections: pipelined reads.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn reads_share_a_few_connections() {
+    let cluster = PgCluster::builder().start().unwrap();
+    let endpoint = endpoint(cluster.primary(), &settings());
+    let read = |n: usize| {
+        let endpoint = endpoint.clone();
+        // Spawned: the futures have to be `Send`.
+        tokio::spawn(async move {
+            let text = n.to_string();
+            let rows = endpoint.query(&ECHO, &[&text]).await?;
+            assert_eq!(rows[0].get::<_, &str>(0), text);
+            let call = Call {
+                statement: &ECHO,
+                params: &[&text],
+            };
+            let (first, second) = endpoint
+                .pair(
+                    Call {
+                        statement: &BACKEND,
+                        params: &[],
+                    },
+                    call,
+                )
+                .await?;
+            assert_eq!((first.len(), second[0].get::<_, &str>(0)), (1, &*text));
+            Ok::<(), Fault>(())
+        })
+    };
+    for done in futures_util::future::join_all((0..100).map(read)).await {
+        done.unwrap().unwrap();
+    }
+    let status = endpoint.status();
+    assert!((1..=2).contains(&status.shared), "{status:?}");
+    assert_eq!((status.open, status.shared_in_flight), (0, 0), "{status:?}");
+    assert!(!status.behind_pooler);
+    assert!(seen(cluster.primary()).0 <= 3);
+    endpoint.close().await;
+    at_rest(cluster.primary(), 0).await;
+}
+
+#[tokio::test]
+#[ignore = "needs server binaries"]
+async fn a_transaction_is_one_round_trip_and_all_or_nothing() {
+    static PUT: Statement = Statement {
+        name: "put",
+        sql: "INSERT INTO t VALUES ($1) RETURNING n",
+        types: &[Type::INT4],
+    };
+    static ALL: Statement = Statement {
+        name: "all",
+        sql: "SELECT n FROM t ORDER BY n",
+        types: &[],
+    };
+    let cluster = PgCluster::builder().start().unwrap();
+    cluster
+        .primary()
+        .sql("create table t (n int primary key)")
+        .unwrap();
+    let endpoint = endpoint(cluster.primary(), &settings());
+    let mut session = endpoint.session().await.unwrap();
+    let (one, two) = (1_i32, 2_i32);
+    let put = |n| Call {
+        statement: &PUT,
+        params: n,
+    };
+    let both = [
+        Call {
+            statement: &PUT,
+            params: &[&one],
+        },
+        Call {
+            statement: &PUT,
+            params: &[&two],
+        },
+    ];
+    let rows = session.transact(&both).await.unwrap();
+    assert_eq!((rows.len(), rows[1][0].get::<_, i32>(0)), (2, 2));
+
+    let three = 3_i32;
+    let fault = session
+        .transact(&[put(&[&three]), put(&[&one])])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (fault.kind(), fault.constraint()),
+        (Kind::Constraint, Some("t_pkey"))
+    );
+    assert!(fault.is_not_applied());
+    // The session goes on, and nothing of the failed one is there.
+    assert_eq!(session.query(&ALL, &[]).await.unwrap().len(), 2);
+
+    session.begin().await.unwrap();
+    session.execute(&PUT, &[&three]).await.unwrap();
+    // Dropped half way: rolled back before anybody else gets the connection.
+    drop(session);
+    let session = endpoint.session().await.unwrap();
+    assert_eq!(session.query(&ALL, &[]).await.unwrap().len(), 2);
+    drop(session);
+
+    let mut session = endpoint.session().await.unwrap();
+    session.begin().await.unwrap();
+    session.execute(&PUT, &[&three]).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(endpoint.query(&ALL, &[]).await.unwrap().len(), 3);
+    at_rest(cluster.primary(), 5).await;
+}
