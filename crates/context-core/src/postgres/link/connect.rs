@@ -161,6 +161,12 @@ impl Connector {
         Ok((client, ours))
     }
 
+    /// A connection that is nobody else's, counted nowhere and closed when it is dropped.
+    pub(super) async fn dial_alone(&self) -> Result<ClientWrapper, Fault> {
+        let dialed = self.dial_with(&self.address.config).await;
+        dialed.map_err(|fault| fault.at(&self.address.to_string()))
+    }
+
     async fn dial_with(&self, config: &Config) -> Result<ClientWrapper, Fault> {
         let dialed = match &self.address.encryption {
             Encryption::Never(tls) => connect(config, *tls).await,
