@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::append::{Appender, GroupSettings};
 use self::indexer::Indexer;
-use self::link::{Address, Endpoint, LinkSettings, NoWatch};
+use self::link::{Address, Endpoint, LinkSettings, NoWatch, Statement};
 use self::transaction::transaction;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -47,6 +47,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const CHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// First and longest pause between two tries to prepare a database that is not there yet.
 const PREPARE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+static DESCRIBE: Statement = Statement {
+    name: "describe",
+    sql: "SELECT current_setting('server_version')",
+    types: &[],
+};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -79,7 +85,12 @@ impl PgContextStore {
             settings.ca_file.as_deref(),
             settings.connect_timeout,
         )?;
-        let primary = Endpoint::new("primary", address, LinkSettings::from(settings), Arc::new(NoWatch))?;
+        let primary = Endpoint::new(
+            "primary",
+            address,
+            LinkSettings::from(settings),
+            Arc::new(NoWatch),
+        )?;
         let indexer = Indexer::start(primary.clone());
         let news = indexer.news();
         let groups = GroupSettings {
@@ -182,6 +193,20 @@ impl PgContextStore {
         let holder = self.primary.alone().await?;
         let mut client = self.primary.alone().await?;
         migrate::migrate(&holder, &mut client).await
+    }
+
+    /// Who answers, for people: version, schema, standbys.
+    ///
+    /// # Errors
+    /// As any read.
+    pub async fn describe(&self) -> Result<String> {
+        let rows = self.primary.query(&DESCRIBE, &[]).await?;
+        let server: String = rows.first().map_or(Ok(String::new()), |row| rows::get(row, 0))?;
+        Ok(format!(
+            "PostgreSQL {server} at {}, schema version {}",
+            self.primary.address(),
+            migrate::version()
+        ))
     }
 
     /// Stops the tasks and closes the connections. What was accepted before is finished first, or its callers learn

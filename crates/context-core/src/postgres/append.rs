@@ -21,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::group::{Gathering, Job};
 use super::link::{Endpoint, Fault, Session};
 use super::transaction::{Failure, Outcome};
+use crate::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::ContextKey;
 use crate::store::{Append, Appended};
-use crate::Timestamp;
 
 /// Largest group, in bytes of item bodies; a single append may be larger.
 const GROUP_BYTES_MAX: u64 = 8 << 20;

@@ -158,13 +158,23 @@ mod tests {
     fn take(jobs: impl IntoIterator<Item = Job>) -> (Vec<String>, Vec<String>) {
         let mut waiting: VecDeque<Job> = jobs.into_iter().collect();
         let names = |job: &Job| job.key.id.to_string();
-        let taken = Gathering::take(&mut waiting, 4, 1 << 20).iter().map(names).collect();
+        let taken = Gathering::take(&mut waiting, 4, 1 << 20)
+            .iter()
+            .map(names)
+            .collect();
         (taken, waiting.iter().map(names).collect())
     }
 
     #[test]
     fn plain_appends_of_one_context_go_together_up_to_the_limit() {
-        let (taken, left) = take([plain("a"), plain("a"), plain("b"), plain("a"), plain("c"), plain("d")]);
+        let (taken, left) = take([
+            plain("a"),
+            plain("a"),
+            plain("b"),
+            plain("a"),
+            plain("c"),
+            plain("d"),
+        ]);
         assert_eq!(taken, ["a", "a", "b", "a"]);
         assert_eq!(left, ["c", "d"]);
     }
@@ -179,7 +189,14 @@ mod tests {
 
     #[test]
     fn a_client_id_that_stands_twice_waits() {
-        let named = || job("a", r#"{"role":"user","content":"a","client_id":"m1"}"#, None, None);
+        let named = || {
+            job(
+                "a",
+                r#"{"role":"user","content":"a","client_id":"m1"}"#,
+                None,
+                None,
+            )
+        };
         assert_eq!(take([named(), named()]).0.len(), 1);
     }
 

@@ -165,7 +165,9 @@ async fn index_batch(session: &Session) -> Outcome<bool> {
         return Ok(false);
     };
     let (mut xid, mut change_no): (String, i64) = (get(place, 0)?, get(place, 1)?);
-    let changes = session.query(&CHANGES, &[&xid, &change_no, &BATCH_CHANGES]).await?;
+    let changes = session
+        .query(&CHANGES, &[&xid, &change_no, &BATCH_CHANGES])
+        .await?;
     let (mut streams, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
     let mut items = 0;
     for change in &changes {

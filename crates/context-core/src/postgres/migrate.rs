@@ -115,7 +115,10 @@ fn refuse_newer(there: i64) -> Result<()> {
 /// The newest migration that was applied, if any was.
 async fn applied(client: &Client) -> Result<Option<i64>> {
     let there = client
-        .query_typed("SELECT to_regclass($1) IS NOT NULL", &[(&HISTORY, tokio_postgres::types::Type::TEXT)])
+        .query_typed(
+            "SELECT to_regclass($1) IS NOT NULL",
+            &[(&HISTORY, tokio_postgres::types::Type::TEXT)],
+        )
         .await
         .map_err(Fault::from)?;
     if !there.first().is_some_and(|row| row.get(0)) {

@@ -23,7 +23,10 @@ pub(super) async fn purge(session: &Session, retention: Retention, now: Timestam
     let items = unreachable_items(session, &mut left).await?;
     let tombstones = affected(
         session
-            .execute(&TOMBSTONES, &[&retention.tombstones_before.as_micros(), &left.max(0)])
+            .execute(
+                &TOMBSTONES,
+                &[&retention.tombstones_before.as_micros(), &left.max(0)],
+            )
             .await?,
     );
     left -= tombstones;
@@ -34,7 +37,11 @@ pub(super) async fn purge(session: &Session, retention: Retention, now: Timestam
     );
     left -= keys;
     let changes_before = now.saturating_sub(CHANGES_KEPT).as_micros();
-    let changes = affected(session.execute(&CHANGES, &[&changes_before, &left.max(0)]).await?);
+    let changes = affected(
+        session
+            .execute(&CHANGES, &[&changes_before, &left.max(0)])
+            .await?,
+    );
     left -= changes;
     Ok(Purged {
         expired: expired.cast_unsigned(),

@@ -224,10 +224,9 @@ pub(super) async fn list(
         (None, None) => &LIST,
     };
     // Before the first place in the order comes everything.
-    let (created_at, id) = query
-        .after
-        .as_ref()
-        .map_or((i64::MAX, ""), |after| (after.created_at.as_micros(), after.id.as_str()));
+    let (created_at, id) = query.after.as_ref().map_or((i64::MAX, ""), |after| {
+        (after.created_at.as_micros(), after.id.as_str())
+    });
     let params: [&(dyn ToSql + Sync); 8] = [
         &tenant.as_str(),
         &now.as_micros(),

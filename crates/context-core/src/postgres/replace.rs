@@ -7,10 +7,10 @@ use super::link::{Session, Statement};
 use super::rows::{Head, count, get, int};
 use super::transaction::Outcome;
 use super::{streams, write};
+use crate::Timestamp;
 use crate::error::Error;
 use crate::id::ContextKey;
 use crate::store::{Append, Appended, Idempotency};
-use crate::Timestamp;
 
 /// Replaces all items of a context.
 pub(super) async fn replace(

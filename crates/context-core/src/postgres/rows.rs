@@ -101,8 +101,9 @@ pub(super) fn item_of(row: &Row, at: usize) -> Result<Item> {
                 .ok_or_else(|| damaged(row, at + 6, &format!("names the kind {kind:?}")))?,
             links: match links {
                 None => Links::default(),
-                Some(links) => serde_json::from_str(links)
-                    .map_err(|error| damaged(row, at + 8, &error.to_string()))?,
+                Some(links) => {
+                    serde_json::from_str(links).map_err(|error| damaged(row, at + 8, &error.to_string()))?
+                }
             },
             client_id: get::<Option<&str>>(row, at + 7)?
                 .map(ClientId::parse)

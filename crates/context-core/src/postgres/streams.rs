@@ -10,9 +10,9 @@ use tokio_postgres::types::Type;
 use super::link::{Session, Statement};
 use super::rows::{Head, SEQ_MAX, count, get, int};
 use super::transaction::Outcome;
+use crate::Seq;
 use crate::error::{Error, Invalid};
 use crate::store::{SPANS_MAX, SeqRange};
-use crate::Seq;
 
 /// A range of seqs and the stream that holds its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +92,7 @@ static CREATE: Statement = Statement {
 };
 
 /// A new stream for a context, made of `shared` and, from `next_seq` on, of its own items.
-pub(super) async fn create(
-    session: &Session,
-    ctx_no: i64,
-    shared: &[Span],
-    next_seq: Seq,
-) -> Outcome<i64> {
+pub(super) async fn create(session: &Session, ctx_no: i64, shared: &[Span], next_seq: Seq) -> Outcome<i64> {
     if shared.len() >= SPANS_MAX {
         let problem = format!("would make the context of more than {SPANS_MAX} pieces");
         return Err(Error::from(
@@ -114,7 +109,9 @@ pub(super) async fn create(
             &[&ctx_no, &int(next_seq), &SEQ_MAX, &firsts, &lasts, &sources],
         )
         .await?;
-    let row = rows.first().ok_or_else(|| Error::internal("a new stream has no number"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::internal("a new stream has no number"))?;
     Ok(get(row, 0)?)
 }
 

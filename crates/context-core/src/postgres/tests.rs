@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contextkeep_test_support::services::{unique_name, with_database};
 use contextkeep_test_support::Services;
+use contextkeep_test_support::services::{unique_name, with_database};
 use secrecy::SecretString;
 
 use super::*;
@@ -44,7 +44,10 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let (server, sql) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        let (server, sql) = (
+            self.server.clone(),
+            format!("DROP DATABASE {} WITH (FORCE)", self.name),
+        );
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(run(&server, &sql));
@@ -71,4 +74,7 @@ async fn scratch(clock: Arc<ManualClock>) -> (Arc<dyn ContextStore>, Scratch) {
     (scratch.open(clock).await, scratch)
 }
 
-crate::store_contract!(#[ignore = "needs services"] scratch);
+crate::store_contract!(
+    #[ignore = "needs services"]
+    scratch
+);

@@ -162,7 +162,11 @@ pub(super) async fn fork(
     let newest = parent.context.next_seq - 1;
     let at = if at == Seq::MAX { newest } else { at };
     if at > newest {
-        return Err(Error::from(Invalid::new("at", format!("is {at}; the newest item is {newest}"))).into());
+        return Err(Error::from(Invalid::new(
+            "at",
+            format!("is {at}; the newest item is {newest}"),
+        ))
+        .into());
     }
     let new = new.forked_from(&parent.context)?;
     create(session, &key.tenant, new, now, Some((&parent, at))).await
@@ -232,7 +236,14 @@ static NOTE_CHANGE: Statement = Statement {
     name: "note_change",
     sql: "INSERT INTO contextkeep.changes (ctx_nos, versions, stream_nos, first_seqs, last_seqs, changed_at)
           VALUES (ARRAY[$1], ARRAY[$2], ARRAY[$3], ARRAY[$4], ARRAY[$5], $6)",
-    types: &[Type::INT8, Type::INT8, Type::INT8, Type::INT8, Type::INT8, Type::INT8],
+    types: &[
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+    ],
 };
 
 /// Writes a head with everything, and notes the change.
@@ -343,12 +354,7 @@ static TOMBSTONE: Statement = Statement {
 };
 
 /// Turns a context into its tombstone: a version and nothing else. The head is locked.
-pub(super) async fn tombstone(
-    session: &Session,
-    ctx_no: i64,
-    stream_no: i64,
-    now: Timestamp,
-) -> Outcome<()> {
+pub(super) async fn tombstone(session: &Session, ctx_no: i64, stream_no: i64, now: Timestamp) -> Outcome<()> {
     session.execute(&TOMBSTONE, &[&ctx_no, &now.as_micros()]).await?;
     forget_items(session, ctx_no, stream_no).await
 }

@@ -80,7 +80,9 @@ async fn again(
             Err(error) => return Ok(Err(error)),
         }
     }
-    Ok(Err(Error::internal("an append does not become the one that was stored")))
+    Ok(Err(Error::internal(
+        "an append does not become the one that was stored",
+    )))
 }
 
 async fn ask(
@@ -171,9 +173,12 @@ fn decide(job: &Job, append: &Append, row: &Row) -> Result<Decided> {
 fn differs(append: &Append, row: &Row) -> Result<Decided> {
     let (client_id, stored): (&str, &str) = (get(row, 7)?, get(row, 8)?);
     let mut items: Vec<NewItem> = append.items.to_vec();
-    let item = items
-        .iter_mut()
-        .find(|item| item.traits.client_id.as_ref().is_some_and(|id| id.as_str() == client_id));
+    let item = items.iter_mut().find(|item| {
+        item.traits
+            .client_id
+            .as_ref()
+            .is_some_and(|id| id.as_str() == client_id)
+    });
     match item {
         Some(item) if json::parse_strict(stored) == json::parse_strict(&item.body) => {
             item.body = Arc::from(stored);

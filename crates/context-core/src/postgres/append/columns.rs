@@ -27,7 +27,8 @@ impl<'items> Columns<'items> {
         self.pinned.push(traits.pinned);
         self.kept.push(traits.always_kept());
         self.importances.push(traits.importance);
-        self.client_ids.push(traits.client_id.as_ref().map(ClientId::as_str));
+        self.client_ids
+            .push(traits.client_id.as_ref().map(ClientId::as_str));
         self.links.push(if traits.links.is_empty() {
             None
         } else {
