@@ -13,7 +13,7 @@ use crate::item::Kind;
 use crate::store::{ContextPage, ItemPage, ItemQuery, ListQuery, Order, Tail, TailQuery};
 use crate::{Context, Timestamp};
 
-static HEAD: Statement = Statement {
+pub(super) static HEAD: Statement = Statement {
     name: "head",
     sql: concat!(
         "SELECT ",
@@ -193,19 +193,19 @@ const LIST_TYPES: &[Type] = &[
     Type::INT8,
 ];
 
-static LIST: Statement = Statement {
+pub(super) static LIST: Statement = Statement {
     name: "list",
     sql: list!(" AND $3 IS NULL AND $4 IS NULL"),
     types: LIST_TYPES,
 };
 
-static LIST_OF_AGENT: Statement = Statement {
+pub(super) static LIST_OF_AGENT: Statement = Statement {
     name: "list_of_agent",
     sql: list!(" AND c.agent_id = $3 AND ($4 IS NULL OR c.session_id = $4)"),
     types: LIST_TYPES,
 };
 
-static LIST_OF_SESSION: Statement = Statement {
+pub(super) static LIST_OF_SESSION: Statement = Statement {
     name: "list_of_session",
     sql: list!(" AND c.session_id = $4 AND ($3 IS NULL OR c.agent_id = $3)"),
     types: LIST_TYPES,

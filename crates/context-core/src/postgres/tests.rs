@@ -10,6 +10,12 @@ use secrecy::SecretString;
 use super::*;
 use crate::clock::ManualClock;
 
+mod faults;
+mod history;
+mod load;
+mod plans;
+mod schema;
+
 /// A database of its own on the shared server, gone with the guard.
 #[derive(Debug)]
 struct Scratch {
