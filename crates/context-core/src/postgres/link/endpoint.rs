@@ -141,6 +141,7 @@ impl Endpoint {
 
     async fn read_begins(self: &Arc<Self>, limit: Limit) -> Result<(Instant, Turn<'_>), Fault> {
         self.maintained();
+        limit.begin()?;
         let started = Instant::now();
         Ok((started, self.shared.turn(limit).await?))
     }
@@ -162,7 +163,9 @@ impl Endpoint {
     /// A connection for this caller alone; waits at most `pool_timeout` for one.
     pub(crate) async fn session(self: &Arc<Self>) -> Result<Session, Fault> {
         self.maintained();
-        let pooled = self.pool.take(self.limit()).await?;
+        let limit = self.limit();
+        limit.begin()?;
+        let pooled = self.pool.take(limit).await?;
         Ok(Session::new(self.clone(), pooled))
     }
 
@@ -192,6 +195,7 @@ impl Endpoint {
 
     async fn look(&self) -> Result<Vec<Row>, Fault> {
         let mut checking = self.checking.lock().await;
+        self.pool.is_open()?;
         // Out of its place while it is used, so that a look that is given up leaves no half-used connection.
         let link = match checking
             .take()
@@ -334,7 +338,10 @@ async fn maintain(endpoint: Weak<Endpoint>, round: Duration) {
                     tracing::warn!(endpoint = %endpoint.name, %error, "Postgres fails its health check");
                 }
                 healthy = false;
-                endpoint.suspect();
+                // One that has no connection left for us is alive, and so are those that we have.
+                if error.is_suspect() || error.kind() == Kind::TimedOut {
+                    endpoint.suspect();
+                }
             }
         }
     }

@@ -88,6 +88,11 @@ impl Fault {
         }
     }
 
+    /// After [`Endpoint::close`](super::Endpoint::close).
+    pub(super) fn closed() -> Self {
+        Self::new(Kind::Closed, "the connections to Postgres are closed")
+    }
+
     /// Time was up: the deadline's, or `late`'s own.
     pub(super) fn late(late: Kind, by_deadline: bool) -> Self {
         if by_deadline {

@@ -176,6 +176,7 @@ impl Session {
 
     /// Runs something on the connection; if that is given up, the connection is.
     async fn run<T>(&self, limit: Limit, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        limit.begin()?;
         let unfinished = Unfinished {
             session: self,
             finished: false,

@@ -91,7 +91,7 @@ impl Shared {
     /// `Busy` when every connection has `shared_in_flight` statements under way, or why none can be opened.
     pub(super) async fn turn(&self, limit: Limit) -> Result<Turn<'_>, Fault> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Fault::new(Kind::Closed, "the connections to Postgres are closed"));
+            return Err(Fault::closed());
         }
         let mut best: Option<(usize, &Slot, Arc<Line>)> = None;
         let mut vacant = None;
