@@ -22,16 +22,20 @@ use super::status::{Closed, PoolStatus};
 use super::wire::Link;
 use crate::error::Result;
 
-/// Role, position and log, in one look. The timeline of a primary is that of the segment it writes, because its
-/// control file learns of a promotion only at the next checkpoint.
+/// Role, position and log, in one look.
+///
+/// A primary's position is what it has flushed, which is all that it has acknowledged. Its timeline is that of the
+/// segment it writes, because its control file learns of a promotion only at the next checkpoint; a standby's is
+/// also that of what it receives (where we may see it), for the same reason.
 static LOOK: Statement = Statement {
     name: "look",
     sql: "SELECT pg_is_in_recovery(), \
-          CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+          CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, \
           (SELECT system_identifier FROM pg_control_system()), \
           CASE WHEN pg_is_in_recovery() \
-            THEN (SELECT GREATEST(r.min_recovery_end_timeline, c.timeline_id) \
-                    FROM pg_control_recovery() r, pg_control_checkpoint() c) \
+            THEN (SELECT GREATEST(r.min_recovery_end_timeline, c.timeline_id, w.received_tli) \
+                    FROM pg_control_recovery() r, pg_control_checkpoint() c \
+                    LEFT JOIN pg_stat_wal_receiver w ON true) \
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
           CASE WHEN pg_is_in_recovery() \
             THEN (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::bigint END, \

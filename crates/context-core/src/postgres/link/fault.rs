@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     PoolTimeout,
     /// Too many statements are under way on the shared connections.
     Busy,
+    /// The primary serves as many reads for the replicas as it may.
+    Spill,
     /// The endpoint is closed.
     Closed,
     /// The server has no connection left for us.
@@ -193,7 +195,7 @@ impl Fault {
     /// What it says to breakers and pickers.
     pub(crate) fn outcome(&self) -> Outcome {
         match (self.kind, self.sqlstate()) {
-            (Kind::PoolTimeout | Kind::Busy | Kind::Closed, _) => sqlstate::POOL_TIMEOUT,
+            (Kind::PoolTimeout | Kind::Busy | Kind::Spill | Kind::Closed, _) => sqlstate::POOL_TIMEOUT,
             (Kind::Deadline, _) => Outcome::NEUTRAL,
             // The server's fault, whatever the code says of the statement.
             (Kind::Login | Kind::NoDatabase, _) => {
@@ -365,6 +367,10 @@ impl From<Fault> for Error {
             },
             Kind::Busy => Self::Overloaded {
                 what: "the queue of the shared Postgres connections",
+                retry_after: RETRY_AFTER,
+            },
+            Kind::Spill => Self::Overloaded {
+                what: "the primary's share of the replicas' reads",
                 retry_after: RETRY_AFTER,
             },
             Kind::Full => Self::StorageFull { detail },

@@ -151,9 +151,9 @@ async fn the_deadline_is_the_server_s_statement_timeout() {
     // The server ends it: a code of its own, and the session goes on.
     let short = DatabaseSettings {
         statement_timeout: Duration::from_millis(100),
-        ..super::settings()
+        ..settings()
     };
-    let endpoint = super::endpoint(cluster.primary(), &short);
+    let endpoint = endpoint_at(&cluster.primary().dsn(), &short);
     let mut session = endpoint.session().await.unwrap();
     session.begin().await.unwrap();
     let long = 30.0_f64;
