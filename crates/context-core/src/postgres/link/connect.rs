@@ -94,7 +94,7 @@ impl Connector {
     pub(super) async fn open_now(self: &Arc<Self>) -> Result<Link, Fault> {
         let hosts = u32::try_from(self.address.hosts()).unwrap_or(u32::MAX);
         let patience = self.settings.connect_timeout.saturating_mul(hosts);
-        let opened = match tokio::time::timeout(patience, self.dial()).await {
+        let opened = match tokio::time::timeout(patience, Box::pin(self.dial())).await {
             Ok(opened) => opened,
             Err(_) => Err(Fault::late(Kind::Unreachable, false)),
         };

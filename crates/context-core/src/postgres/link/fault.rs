@@ -127,8 +127,7 @@ impl Fault {
         if error.as_db_error().is_none() {
             fault.kind = match words(error) {
                 "error performing TLS handshake" => Kind::Tls,
-                "invalid configuration" => Kind::Login,
-                "authentication error" => Kind::Login,
+                "invalid configuration" | "authentication error" => Kind::Login,
                 _ => Kind::Unreachable,
             };
             if fault.kind == Kind::Tls {
@@ -175,20 +174,6 @@ impl Fault {
         matches!(
             self.kind,
             Kind::Unreachable | Kind::Lost | Kind::Starting | Kind::ReadOnly
-        )
-    }
-
-    /// Whether it says that the server could not be asked: another server may fare better.
-    pub(crate) const fn is_servers(&self) -> bool {
-        !matches!(
-            self.kind,
-            Kind::Deadline
-                | Kind::Conflict
-                | Kind::NoSchema
-                | Kind::Denied
-                | Kind::Nul
-                | Kind::Constraint
-                | Kind::Internal
         )
     }
 

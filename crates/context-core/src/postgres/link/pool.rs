@@ -135,9 +135,9 @@ impl Pool {
             }
             reason.is_none()
         });
-        reasons
-            .into_iter()
-            .for_each(|reason| self.connector.counters.closed(reason));
+        for reason in reasons {
+            self.connector.counters.closed(reason);
+        }
         // Dropped out here: `retain` holds the pool's lock.
         drop(worn.removed);
 

@@ -53,10 +53,6 @@ fn settings() -> DatabaseSettings {
     }
 }
 
-fn address(dsn: &str) -> Address {
-    address_with(dsn, &settings()).expect("a DSN of the harness")
-}
-
 fn address_with(dsn: &str, settings: &DatabaseSettings) -> crate::Result<Address> {
     Address::parse(
         "context_manager.database.dsn",

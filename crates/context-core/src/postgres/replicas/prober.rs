@@ -190,14 +190,11 @@ impl Replicas {
         if before.health.state != now.health.state {
             let (from, to) = (before.health.state.as_str(), now.health.state.as_str());
             let lag_bytes = now.lag_bytes;
+            let what = "a Postgres server changed its state";
             match (now.health.state, fault) {
-                (_, Some(error)) => {
-                    tracing::warn!(%endpoint, from, to, %error, "a Postgres server changed its state")
-                }
-                (State::Lagging, _) => {
-                    tracing::warn!(%endpoint, from, to, lag_bytes, "a Postgres server changed its state")
-                }
-                _ => tracing::info!(%endpoint, from, to, lag_bytes, "a Postgres server changed its state"),
+                (_, Some(error)) => tracing::warn!(%endpoint, from, to, %error, "{what}"),
+                (State::Lagging, _) => tracing::warn!(%endpoint, from, to, lag_bytes, "{what}"),
+                _ => tracing::info!(%endpoint, from, to, lag_bytes, "{what}"),
             }
             if now.health.state == State::Healthy && before.health.state == State::Suspect {
                 // Seen to work: no need to wait until the breaker's time is over.

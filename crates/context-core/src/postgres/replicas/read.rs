@@ -127,20 +127,17 @@ impl Replicas {
         let tried = others.and(first.index());
         let mut first = Box::pin(self.on_replica(first, op));
 
-        let mut late = false;
         let early = match &self.hedge {
             None => Some(first.as_mut().await),
-            Some(hedge) => match tokio::time::timeout(hedge.delay(), first.as_mut()).await {
-                Ok(result) => {
-                    hedge.in_time();
-                    Some(result)
+            Some(hedge) => {
+                let early = tokio::time::timeout(hedge.delay(), first.as_mut()).await.ok();
+                if early.is_some() {
+                    hedge.in_time()
+                } else {
+                    hedge.late()
                 }
-                Err(_) => {
-                    hedge.late();
-                    late = true;
-                    None
-                }
-            },
+                early
+            }
         };
         if let Some(result) = early {
             // Failed early: another replica, if there is one and the budget allows it.
@@ -157,7 +154,6 @@ impl Replicas {
         let leave = self
             .hedge
             .as_ref()
-            .filter(|_| late)
             .and_then(contextkeep_resilience::Hedge::try_start);
         let Some((_leave, second)) = leave.and_then(|leave| Some((leave, self.begin_untried(tried)?))) else {
             return Some(first.await);

@@ -59,9 +59,8 @@ fn fit(demand: &Demand, seen: &Seen) -> Fit {
         return Fit::No;
     }
     match (demand.consistency, seen.health.state) {
-        (Consistency::Strong, _) | (_, State::Down) => return Fit::No,
         (Consistency::Any, State::Lagging) => return Fit::Stale,
-        (_, State::Lagging) => return Fit::No,
+        (Consistency::Strong, _) | (_, State::Down | State::Lagging) => return Fit::No,
         (Consistency::Bounded(bound), _) if seen.fresh.is_none_or(|fresh| fresh.elapsed() > bound) => {
             return Fit::No;
         }
