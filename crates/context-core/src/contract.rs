@@ -38,11 +38,11 @@ pub use reads::*;
 pub use searching::*;
 pub use streams::*;
 
-/// One test per case of the contract, for the store that the closure makes.
+/// One test per case of the contract, for the store that the closure makes. Attributes before it are put on each.
 #[macro_export]
 macro_rules! store_contract {
-    ($make:expr) => {
-        $crate::store_contract!(@cases $make;
+    ($(#[$attribute:meta])* $make:path) => {
+        $crate::store_contract!(@cases [$(#[$attribute])*] $make;
             created_contexts_are_found, creating_again_finds_the_same, creating_otherwise_conflicts,
             ids_are_made_when_none_is_given, patches_change_what_they_name, versions_count_commits,
             conditions_hold, seqs_have_no_gaps, bodies_come_back_byte_for_byte, keys_are_used_once,
@@ -56,14 +56,18 @@ macro_rules! store_contract {
             dropped_appends_do_not_block
         );
     };
-    (@cases $make:expr; $($case:ident),+) => {$(
+    (@cases $attributes:tt $make:path; $($case:ident),+) => {$(
+        $crate::store_contract!(@case $attributes $make; $case);
+    )+};
+    (@case [$(#[$attribute:meta])*] $make:path; $case:ident) => {
+        $(#[$attribute])*
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
             let clock = $crate::contract::clock();
             let (store, _guard) = ($make)(clock.clone()).await;
             $crate::contract::$case($crate::contract::Subject::new(store, clock)).await;
         }
-    )+};
+    };
 }
 
 /// Where every case begins: 2026-01-01.

@@ -9,6 +9,7 @@ pub mod item;
 pub mod json;
 mod manager;
 pub mod search;
+pub mod session;
 pub mod settings;
 mod standard;
 pub mod store;

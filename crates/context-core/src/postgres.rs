@@ -1,4 +1,359 @@
-//! The Postgres store: a primary, its replicas, their pools.
+//! The Postgres store: heads that stay small, items that are never rewritten, appends that are committed in groups.
+//!
+//! Reads of a head or a window are one statement each, pipelined over a few shared connections; what may take long
+//! (lists, searches, transactions) has a connection of its own ([`link`]). The schema and the functions are in
+//! `migrations/postgres`.
 
+mod append;
+mod group;
+mod indexer;
 pub(crate) mod link;
+mod migrate;
+mod purge;
+mod read;
+mod replace;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "reads are routed by it once the store is built on it"
+    )
+)]
 pub(crate) mod replicas;
+mod rows;
+mod search;
+mod streams;
+mod transaction;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::append::{Appender, GroupSettings};
+use self::indexer::Indexer;
+use self::link::{Address, Endpoint, LinkSettings, NoWatch, Statement};
+use self::transaction::transaction;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::id::{ContextKey, TenantId};
+use crate::settings::{DatabaseSettings, Durability};
+use crate::store::{
+    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
+    SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+};
+use crate::{Context, ContextPatch, NewContext, Seq, Version};
+
+/// When to try again after Postgres did not do it for now.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest wait for a health check.
+const CHECK_PATIENCE: Duration = Duration::from_secs(2);
+/// First and longest pause between two tries to prepare a database that is not there yet.
+const PREPARE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+static DESCRIBE: Statement = Statement {
+    name: "describe",
+    sql: "SELECT current_setting('server_version')",
+    types: &[],
+};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct PgContextStore {
+    primary: Arc<Endpoint>,
+    appender: Appender,
+    indexer: Indexer,
+    clock: Arc<dyn Clock>,
+    ready: watch::Sender<Result<()>>,
+    settings: DatabaseSettings,
+    closed: CancellationToken,
+}
+
+impl PgContextStore {
+    /// A store over the database that `settings.dsn` names. Connects to nothing: until [`PgContextStore::prepare`]
+    /// has succeeded, every operation answers `Unavailable`.
+    ///
+    /// Has to be called on a runtime, on which it starts the tasks that commit appends and feed the search index.
+    ///
+    /// # Errors
+    /// `Invalid` if the DSN cannot be read.
+    pub fn new(settings: &DatabaseSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let dsn = settings
+            .dsn
+            .as_ref()
+            .ok_or_else(|| crate::Invalid::new("context_manager.database.dsn", "is not set"))?;
+        let address = Address::parse(
+            "context_manager.database.dsn",
+            dsn,
+            settings.ca_file.as_deref(),
+            settings.connect_timeout,
+        )?;
+        let primary = Endpoint::new(
+            "primary",
+            address,
+            LinkSettings::from(settings),
+            Arc::new(NoWatch),
+        )?;
+        let indexer = Indexer::start(primary.clone());
+        let news = indexer.news();
+        let groups = GroupSettings {
+            lanes: settings.write_lanes as usize,
+            queue: settings.write_queue as usize,
+            queue_bytes: settings.write_queue_size.as_u64(),
+            group: settings.group_commit as usize,
+            synchronous_commit: match settings.durability {
+                Durability::Local => "local",
+                Durability::Replicated => "on",
+            },
+        };
+        let appender = Appender::start(&primary, groups, Arc::new(move |_| news.notify_one()));
+        let waiting = Error::Unavailable {
+            detail: "the database was not reached yet".into(),
+            retry_after: RETRY_AFTER,
+        };
+        Ok(Self {
+            primary,
+            appender,
+            indexer,
+            clock,
+            ready: watch::Sender::new(Err(waiting)),
+            settings: settings.clone(),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    /// Connects, brings the schema up to date or checks that it is, and lets operations through. Doing it again does
+    /// no harm.
+    ///
+    /// # Errors
+    /// `Unavailable` if the database does not answer, is a standby, or has another schema; `Invalid` if `durability`
+    /// asks for standbys and the server has none. Each says what to do.
+    pub async fn prepare(&self) -> Result<()> {
+        let outcome = self.try_to_prepare().await;
+        self.ready.send_replace(outcome.clone());
+        outcome
+    }
+
+    async fn try_to_prepare(&self) -> Result<()> {
+        let probe = self.primary.check(CHECK_PATIENCE).await?;
+        if probe.in_recovery {
+            return Err(Error::Unavailable {
+                detail: format!(
+                    "{} is a standby and takes no writes; context_manager.database.dsn has to name the primary",
+                    self.primary.address()
+                ),
+                retry_after: RETRY_AFTER,
+            });
+        }
+        if self.settings.durability == Durability::Replicated && !probe.has_synchronous_standbys {
+            return Err(crate::Invalid::new(
+                "context_manager.database.durability",
+                "is replicated, but the server's synchronous_standby_names is empty, so that no commit waits for a standby",
+            )
+            .hint("name the standbys there, or set durability to local")
+            .into());
+        }
+        if self.settings.migrate {
+            self.migrate().await.map(drop)
+        } else {
+            let client = self.primary.alone().await?;
+            migrate::check(&client).await
+        }
+    }
+
+    /// Goes on preparing in the background until it succeeds.
+    pub fn prepare_in_background(self: &Arc<Self>) {
+        let store = Arc::downgrade(self);
+        let closed = self.closed.clone();
+        tokio::spawn(async move {
+            let (mut pause, longest) = PREPARE_PAUSE;
+            loop {
+                let Some(store) = store.upgrade() else { return };
+                match store.prepare().await {
+                    Ok(()) => {
+                        tracing::info!(database = %store.primary.address(), "the database is ready");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the database is not ready; it is tried again");
+                    }
+                }
+                drop(store);
+                tokio::select! {
+                    () = closed.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(longest);
+            }
+        });
+    }
+
+    /// Brings the schema up to date; answers its version. Any number of servers may do it at once.
+    ///
+    /// # Errors
+    /// As [`PgContextStore::prepare`].
+    pub async fn migrate(&self) -> Result<i64> {
+        let holder = self.primary.alone().await?;
+        let mut client = self.primary.alone().await?;
+        migrate::migrate(&holder, &mut client).await
+    }
+
+    /// Who answers, for people: version, schema, standbys.
+    ///
+    /// # Errors
+    /// As any read.
+    pub async fn describe(&self) -> Result<String> {
+        let rows = self.primary.query(&DESCRIBE, &[]).await?;
+        let server: String = rows.first().map_or(Ok(String::new()), |row| rows::get(row, 0))?;
+        Ok(format!(
+            "PostgreSQL {server} at {}, schema version {}",
+            self.primary.address(),
+            migrate::version()
+        ))
+    }
+
+    /// Stops the tasks and closes the connections. What was accepted before is finished first, or its callers learn
+    /// that its outcome is unknown.
+    pub async fn close(&self) {
+        self.closed.cancel();
+        self.indexer.close();
+        self.primary.close().await;
+    }
+
+    fn ready(&self) -> Result<()> {
+        self.ready.borrow().clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextStore for PgContextStore {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Created> {
+        self.ready()?;
+        let now = self.clock.now();
+        // One id for all tries of the transaction.
+        let id = new.id.clone().unwrap_or_else(crate::ContextId::generate);
+        let new = &new.with_id(id);
+        transaction(&self.primary, |session, _| {
+            Box::pin(write::create(session, tenant, new.clone(), now, None))
+        })
+        .await
+    }
+
+    async fn head(&self, key: &ContextKey) -> Result<Context> {
+        self.ready()?;
+        read::head(&self.primary, key, self.clock.now()).await
+    }
+
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        self.ready()?;
+        let (patch, now) = (&patch, self.clock.now());
+        transaction(&self.primary, |session, _| {
+            Box::pin(write::update(session, key, patch, expected, now))
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Version> {
+        self.ready()?;
+        let now = self.clock.now();
+        transaction(&self.primary, |session, _| {
+            Box::pin(write::delete(session, key, expected, now))
+        })
+        .await
+    }
+
+    async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        self.ready()?;
+        self.appender.append(key, append, self.clock.now()).await
+    }
+
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        self.ready()?;
+        let (append, now) = (&append, self.clock.now());
+        let replaced = transaction(&self.primary, |session, _| {
+            Box::pin(replace::replace(session, key, append, now))
+        })
+        .await?;
+        self.indexer.news().notify_one();
+        Ok(replaced)
+    }
+
+    async fn rewrite(
+        &self,
+        key: &ContextKey,
+        keep: Vec<SeqRange>,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        self.ready()?;
+        let (keep, now) = (&keep, self.clock.now());
+        transaction(&self.primary, |session, _| {
+            Box::pin(write::rewrite(session, key, keep, expected, now))
+        })
+        .await
+    }
+
+    async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created> {
+        self.ready()?;
+        let id = new.id.clone().unwrap_or_else(crate::ContextId::generate);
+        let (new, now) = (&new.with_id(id), self.clock.now());
+        transaction(&self.primary, |session, _| {
+            Box::pin(write::fork(session, key, at, new.clone(), now))
+        })
+        .await
+    }
+
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
+        self.ready()?;
+        read::items(&self.primary, key, query, self.clock.now()).await
+    }
+
+    async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail> {
+        self.ready()?;
+        read::tail(&self.primary, key, query, self.clock.now()).await
+    }
+
+    async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
+        self.ready()?;
+        read::list(&self.primary, tenant, &query, self.clock.now()).await
+    }
+
+    async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
+        self.ready()?;
+        search::search(&self.primary, tenant, &query, self.clock.now()).await
+    }
+
+    async fn purge(&self, retention: Retention) -> Result<Purged> {
+        self.ready()?;
+        let now = self.clock.now();
+        transaction(&self.primary, |session, _| {
+            Box::pin(purge::purge(session, retention, now))
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<StoreHealth> {
+        self.ready()?;
+        let session = self.primary.session().await?;
+        Ok(StoreHealth {
+            kind: "postgres",
+            writes_waiting: self.appender.waiting(),
+            search_lag_items: indexer::lag(&session).await?,
+        })
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.ready()?;
+        self.indexer.settle().await
+    }
+}

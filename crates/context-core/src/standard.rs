@@ -11,6 +11,7 @@ use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
+use crate::session::Session;
 use crate::settings::LimitSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
@@ -97,58 +98,19 @@ impl StandardContextManager {
             outcome => outcome,
         }
     }
-}
 
-#[async_trait::async_trait]
-impl ContextManager for StandardContextManager {
-    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>> {
-        new.validate()?;
-        self.store.create(tenant, new).await.map(primary)
-    }
-
-    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
-        self.store.head(key).await.map(primary)
-    }
-
-    async fn update(
-        &self,
-        key: &ContextKey,
-        patch: ContextPatch,
-        expected: Option<Version>,
-    ) -> Result<Answer<Context>> {
-        patch.validate()?;
-        self.store.update(key, patch, expected).await.map(primary)
-    }
-
-    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Answer<Version>> {
-        self.store.delete(key, expected).await.map(primary)
-    }
-
-    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
-        if request.items.is_empty() {
-            return Err(Invalid::new("items", "is empty")
-                .hint("send at least one item")
-                .into());
-        }
-        self.counted(key, request, Write::Append).await.map(primary)
-    }
-
-    async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
-        self.counted(key, request, Write::Replace).await.map(primary)
-    }
-
-    async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>> {
+    async fn truncated(&self, key: &ContextKey, request: TruncateRequest) -> Result<Truncation> {
         let context = self.store.head(key).await?;
         let unchanged = |context: Context, dropped: (u64, u64)| match request.expected {
             Some(expected) if expected != context.version => Err(Error::VersionMismatch {
                 expected,
                 actual: context.version,
             }),
-            _ => Ok(primary(Truncation {
+            _ => Ok(Truncation {
                 dropped_items: dropped.0,
                 dropped_tokens: dropped.1,
                 context,
-            })),
+            }),
         };
         // A window is also bounded in items and bytes; a context within its budget must lose nothing to that.
         if context.tokens <= request.max_tokens {
@@ -170,27 +132,80 @@ impl ContextManager for StandardContextManager {
         let expected = request.expected.or(Some(window.version));
         let keep = ranges(window.items.iter().map(|item| item.seq));
         let context = self.store.rewrite(key, keep, expected).await?;
-        Ok(primary(Truncation {
+        Ok(Truncation {
             dropped_items: dropped.0,
             dropped_tokens: dropped.1,
             context,
-        }))
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextManager for StandardContextManager {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>> {
+        new.validate()?;
+        let created = self.store.create(tenant, new).await?;
+        let key = ContextKey::new(tenant.clone(), created.context.id.clone());
+        Ok(seen(&key, created.context.version, created))
+    }
+
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
+        let context = self.store.head(key).await?;
+        Ok(seen(key, context.version, context))
+    }
+
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Answer<Context>> {
+        patch.validate()?;
+        let context = self.store.update(key, patch, expected).await?;
+        Ok(seen(key, context.version, context))
+    }
+
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Answer<Version>> {
+        let version = self.store.delete(key, expected).await?;
+        Ok(seen(key, version, version))
+    }
+
+    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        if request.items.is_empty() {
+            return Err(Invalid::new("items", "is empty")
+                .hint("send at least one item")
+                .into());
+        }
+        let appended = self.counted(key, request, Write::Append).await?;
+        Ok(seen(key, appended.version, appended))
+    }
+
+    async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        let appended = self.counted(key, request, Write::Replace).await?;
+        Ok(seen(key, appended.version, appended))
+    }
+
+    async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>> {
+        // What is dropped is chosen by reading; an old copy would choose for a version that is gone.
+        let done = Session::strong(self.truncated(key, request)).await?;
+        Ok(seen(key, done.context.version, done))
     }
 
     async fn fork(&self, key: &ContextKey, at: Option<Seq>, new: NewContext) -> Result<Answer<Created>> {
         new.validate()?;
-        self.store
-            .fork(key, at.unwrap_or(Seq::MAX), new)
-            .await
-            .map(primary)
+        let created = self.store.fork(key, at.unwrap_or(Seq::MAX), new).await?;
+        let fork = ContextKey::new(key.tenant.clone(), created.context.id.clone());
+        Ok(seen(&fork, created.context.version, created))
     }
 
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<Answer<ItemPage>> {
-        self.store.items(key, query).await.map(primary)
+        let page = self.store.items(key, query).await?;
+        Ok(seen(key, page.version, page))
     }
 
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>> {
-        self.assemble(key, request).await.map(primary)
+        let window = self.assemble(key, request).await?;
+        Ok(seen(key, window.version, window))
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
@@ -200,11 +215,11 @@ impl ContextManager for StandardContextManager {
                 .hint(format!("no context has more than {LABELS_MAX} labels"))
                 .into());
         }
-        self.store.list(tenant, query).await.map(primary)
+        self.store.list(tenant, query).await.map(answer)
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
-        self.store.search(tenant, query).await.map(primary)
+        self.store.search(tenant, query).await.map(answer)
     }
 
     async fn check(&self) -> Result<StoreHealth> {
@@ -219,11 +234,21 @@ enum Write {
     Replace,
 }
 
-fn primary<T>(value: T) -> Answer<T> {
+/// An answer with the origin that the store named.
+fn answer<T>(value: T) -> Answer<T> {
+    let origin = Session::current().and_then(|session| session.origin());
     Answer {
         value,
-        origin: Origin::Primary,
+        origin: origin.unwrap_or(Origin::Primary),
     }
+}
+
+/// As [`answer`], with the version noted in the session (Q1).
+fn seen<T>(key: &ContextKey, version: Version, value: T) -> Answer<T> {
+    if let Some(session) = Session::current() {
+        session.saw(key, version);
+    }
+    answer(value)
 }
 
 async fn count(mut items: Vec<NewItem>, tokenizer: Tokenizer) -> Result<Vec<NewItem>> {

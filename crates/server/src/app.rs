@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use axum::Router;
 use contextkeep_config::Loaded;
 use contextkeep_core::embedded::EmbeddedStore;
-use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, SystemClock};
+use contextkeep_core::postgres::PgContextStore;
+use contextkeep_core::settings::DatabaseSettings;
+use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, Error, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -19,54 +21,114 @@ use crate::{listener, mcp, shutdown, sweeper};
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
+/// The store that the configuration asks for.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// One file.
+    Embedded(Arc<EmbeddedStore>),
+    /// A server.
+    Postgres(Arc<PgContextStore>),
+}
+
+impl Storage {
+    /// Opens the file, or makes ready to connect to the server.
+    ///
+    /// # Errors
+    /// What is wrong with the file or the settings, and what to do.
+    pub fn new(config: &AppConfig) -> anyhow::Result<Self> {
+        let settings = &config.context_manager;
+        let clock = Arc::new(SystemClock);
+        if settings.database.dsn.is_some() {
+            let store = PgContextStore::new(&settings.database, clock).context("the Postgres store")?;
+            return Ok(Self::Postgres(Arc::new(store)));
+        }
+        let store =
+            EmbeddedStore::open(&settings.embedded, clock).context("the embedded store does not open")?;
+        Ok(Self::Embedded(Arc::new(store)))
+    }
+
+    /// Makes sure that it can be used now.
+    ///
+    /// # Errors
+    /// What keeps the database from being used, and what to do.
+    pub async fn prepare(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Postgres(store) => store.prepare().await.context("the Postgres store"),
+        }
+    }
+
+    /// As [`Storage::prepare`]; a database that only is not there yet may come later, unless the settings say that the
+    /// program ends then. Until it comes, requests are answered 503.
+    async fn prepare_or_wait(&self, settings: &DatabaseSettings) -> anyhow::Result<()> {
+        let Self::Postgres(store) = self else {
+            return Ok(());
+        };
+        match store.prepare().await {
+            Ok(()) => Ok(()),
+            Err(error @ Error::Unavailable { .. }) if !settings.require_at_start => {
+                tracing::warn!(%error, "the database is not ready; requests are answered 503 until it is");
+                store.prepare_in_background();
+                Ok(())
+            }
+            Err(error) => Err(error).context("the Postgres store"),
+        }
+    }
+
+    /// The port that everything else uses.
+    pub fn store(&self) -> Arc<dyn ContextStore> {
+        match self {
+            Self::Embedded(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Postgres(store) => store.close().await,
+            Self::Embedded(store) => {
+                if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+                    tracing::error!(%error, "closing the store");
+                }
+            }
+        }
+    }
+}
+
 /// The parts that every command works on.
 #[derive(Debug)]
 pub struct Parts {
     /// The store; closed by [`Parts::close`].
-    pub embedded: Arc<EmbeddedStore>,
+    pub storage: Storage,
     /// Every operation on contexts.
     pub manager: Arc<dyn ContextManager>,
 }
 
 impl Parts {
-    /// Opens the store and builds the manager.
+    /// Opens the store and builds the manager. Has to be called on a runtime.
     ///
     /// # Errors
     /// What is wrong with the store, and what to do.
     pub fn open(config: &AppConfig) -> anyhow::Result<Self> {
-        let settings = &config.context_manager;
-        if settings.database.dsn.is_some() {
-            bail!(
-                "context_manager.database.dsn is set, but this version has no Postgres store yet; \
-                 take it away to use the embedded store in {}",
-                settings.embedded.path.display()
-            );
-        }
-        let embedded = Arc::new(
-            EmbeddedStore::open(&settings.embedded, Arc::new(SystemClock))
-                .context("the embedded store does not open")?,
-        );
-        let store: Arc<dyn ContextStore> = embedded.clone();
-        let (manager, _) = ContextManagerFactory::new(store, settings.limits.clone()).build();
-        Ok(Self { embedded, manager })
+        let storage = Storage::new(config)?;
+        let limits = config.context_manager.limits.clone();
+        let (manager, _) = ContextManagerFactory::new(storage.store(), limits).build();
+        Ok(Self { storage, manager })
     }
 
     /// Waits until everything is indexed: commands search right away, and a server that runs beside them does not
     /// learn of what they appended. On a full disk that may never be, so the wait has an end.
     pub async fn settle(&self) {
-        match tokio::time::timeout(SETTLE_MAX, self.embedded.settle()).await {
+        match tokio::time::timeout(SETTLE_MAX, self.storage.store().settle()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the search index does not catch up"),
             Err(_) => tracing::warn!("the search index does not catch up; some items are not found yet"),
         }
     }
 
-    /// Finishes what was accepted and closes the file.
+    /// Finishes what was accepted and closes the store.
     pub async fn close(self) {
-        let embedded = self.embedded;
-        if let Err(error) = tokio::task::spawn_blocking(move || embedded.close()).await {
-            tracing::error!(%error, "closing the store");
-        }
+        self.storage.close().await;
     }
 }
 
@@ -80,19 +142,23 @@ pub async fn serve(loaded: Loaded<AppConfig>) -> anyhow::Result<()> {
     }
     let config = loaded.value;
     let parts = Parts::open(&config)?;
+    parts
+        .storage
+        .prepare_or_wait(&config.context_manager.database)
+        .await?;
     let gatekeeper = Gatekeeper::new(&config.auth)?;
     let listener = listen(&config).await?;
     let address = listener.local_addr()?;
     let draining = CancellationToken::new();
     tracing::info!(
         %address,
-        data = %config.context_manager.embedded.path.display(),
+        data = %data(&config),
         credentials = config.auth.keys.len(),
         "listening"
     );
 
     let sweeper = tokio::spawn(sweeper::run(
-        parts.embedded.clone(),
+        parts.storage.store(),
         Arc::new(SystemClock),
         config.context_manager.retention.clone(),
         draining.clone(),
@@ -109,6 +175,14 @@ pub async fn serve(loaded: Loaded<AppConfig>) -> anyhow::Result<()> {
     parts.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where the data is, for the log. Not the DSN: it may hold a password.
+pub(crate) fn data(config: &AppConfig) -> String {
+    match config.context_manager.database.dsn {
+        Some(_) => "postgres".to_owned(),
+        None => config.context_manager.embedded.path.display().to_string(),
+    }
 }
 
 /// Both faces behind one gate.

@@ -54,7 +54,7 @@ enum Command {
     },
     /// Serve MCP on standard input and output, for a client that starts its servers itself
     Mcp(Tenant),
-    /// Bring the schema of the data file up to date
+    /// Bring the schema of the data file or the database up to date
     Migrate,
     /// Look at the configuration
     #[command(subcommand)]
@@ -158,7 +158,7 @@ impl Command {
                     mcp::serve_stdio(parts.manager.clone(), limits, loaded.value.mcp.clone(), principal);
                 Ok(served.await?)
             })),
-            Self::Migrate => doctor::migrate(&loaded.value),
+            Self::Migrate => runtime.block_on(doctor::migrate(&loaded.value)),
             Self::Config(command) => config::run(&command, &loaded),
             Self::Import(import) => runtime.block_on(with_parts(&loaded.value, async |parts| {
                 import.run(&loaded.value, parts).await
@@ -181,7 +181,11 @@ async fn with_parts(
     work: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let parts = Parts::open(config)?;
-    let outcome = work(&parts).await;
+    let outcome = async {
+        parts.storage.prepare().await?;
+        work(&parts).await
+    }
+    .await;
     if outcome.is_ok() {
         parts.settle().await;
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
-use contextkeep_core::settings::{EmbeddedSettings, LimitSettings, RetentionSettings};
+use contextkeep_core::settings::{
+    DatabaseSettings, EmbeddedSettings, LimitSettings, ReplicaSettings, RetentionSettings,
+};
 use contextkeep_resilience::BreakerSettings;
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -89,13 +91,13 @@ impl Default for ServerSettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContextManagerSettings {
-    /// Postgres. Not in this version: with a `dsn` the server does not start.
+    /// Postgres: used when `dsn` is set.
     pub database: DatabaseSettings,
     /// The embedded store, used when `database.dsn` is absent.
     pub embedded: EmbeddedSettings,
-    /// The cache in front of Postgres. Accepted; no effect with the embedded store.
+    /// The cache in front of Postgres. Accepted; no effect in this version.
     pub cache: CacheSettings,
-    /// The breakers around Postgres and Redis. Accepted; no effect with the embedded store.
+    /// The breakers around Postgres and Redis. Accepted; no effect in this version.
     pub circuit_breaker: BreakerSettings,
     /// Read replicas of Postgres. Accepted; no effect with the embedded store.
     pub read_replicas: Vec<ReplicaSettings>,
@@ -103,56 +105,6 @@ pub struct ContextManagerSettings {
     pub limits: LimitSettings,
     /// How long what is no longer visible is kept.
     pub retention: RetentionSettings,
-}
-
-/// A Postgres server and its pool.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DatabaseSettings {
-    /// `postgres://user:password@host:port/database`; `env:NAME` and `file:PATH` keep it out of the file.
-    #[serde(skip_serializing)]
-    #[schemars(with = "Option<String>")]
-    pub dsn: Option<SecretString>,
-    /// Most connections.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub max_open_conns: u32,
-    /// Most connections that stay open unused.
-    pub max_idle_conns: u32,
-    /// Age at which a connection is replaced.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String", extend("format" = "duration"))]
-    pub conn_max_lifetime: Duration,
-    /// Time after which an unused connection is closed.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String", extend("format" = "duration"))]
-    pub conn_max_idle_time: Duration,
-    /// Time between two health checks.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String", extend("format" = "duration"))]
-    pub health_check_interval: Duration,
-}
-
-impl Default for DatabaseSettings {
-    fn default() -> Self {
-        Self {
-            dsn: None,
-            max_open_conns: 50,
-            max_idle_conns: 25,
-            conn_max_lifetime: Duration::from_mins(5),
-            conn_max_idle_time: Duration::from_secs(90),
-            health_check_interval: Duration::from_secs(30),
-        }
-    }
-}
-
-/// A read replica: its address; pool keys that are absent are those of `database`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReplicaSettings {
-    /// As `database.dsn`.
-    #[serde(skip_serializing)]
-    #[schemars(with = "String")]
-    pub dsn: SecretString,
 }
 
 /// What the process says of itself.
@@ -249,16 +201,7 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
             .hint("add a key under auth.keys, or bind 127.0.0.1"),
         );
     }
-    if manager.database.max_idle_conns > manager.database.max_open_conns {
-        findings.push(
-            Finding::new(
-                "context_manager.database.max_idle_conns",
-                "is more than max_open_conns",
-            )
-            .involving("context_manager.database.max_open_conns")
-            .hint("lower it"),
-        );
-    }
+    findings.extend_under("context_manager.database", manager.database.problems());
     if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
         findings.push(
             Finding::new("context_manager.read_replicas", "are configured, but the primary is not")
@@ -288,12 +231,11 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
 
 /// What is configured and has no effect in this version, so that nobody relies on it.
 pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
-    let sections = [
-        "context_manager.cache",
-        "context_manager.circuit_breaker",
-        "context_manager.read_replicas",
-        "context_manager.database",
-    ];
+    let postgres = loaded.value.context_manager.database.dsn.is_some();
+    let mut sections = vec!["context_manager.cache", "context_manager.circuit_breaker"];
+    if !postgres {
+        sections.push("context_manager.database");
+    }
     sections
         .into_iter()
         .filter(|section| {
@@ -303,9 +245,12 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
             })
         })
         .map(|section| {
-            format!(
-                "{section}: accepted, but this version has only the embedded store, which does not use it"
-            )
+            let why = if section == "context_manager.database" {
+                "without a dsn the embedded store is used, which has its own keys"
+            } else {
+                "this version does not use it yet"
+            };
+            format!("{section}: accepted without effect: {why}")
         })
         .collect()
 }

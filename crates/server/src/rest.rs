@@ -102,8 +102,8 @@ pub fn router(rest: &Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new("method_not_allowed", "this path has other methods")
         })
-        .with_state(rest.clone())
-        .merge(beside);
+        .with_state(rest.clone());
+    let routes = middleware::in_session(routes).merge(beside);
     middleware::around(routes, rest, gatekeeper)
 }
 

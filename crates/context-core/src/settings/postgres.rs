@@ -70,6 +70,9 @@ pub struct DatabaseSettings {
     /// Writes that may wait for their commit; more are refused with `overloaded`.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000)))]
     pub write_queue: u32,
+    /// Most bytes of items that may wait for their commit; more are refused with `overloaded`.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "byte-size")))]
+    pub write_queue_size: ByteSize,
     /// Most writes in one commit.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000)))]
     pub group_commit: u32,
@@ -98,6 +101,7 @@ impl Default for DatabaseSettings {
             migrate: true,
             require_at_start: false,
             write_queue: 4096,
+            write_queue_size: ByteSize::mib(256),
             group_commit: 256,
             write_lanes: 2,
         }

@@ -5,15 +5,20 @@ use contextkeep_config::Loaded;
 use contextkeep_core::embedded::EmbeddedStore;
 
 use super::output;
-use crate::app::Parts;
+use crate::app::{Parts, Storage};
 use crate::config::{AppConfig, without_effect};
 
 /// Brings the schema up to date.
-pub(super) fn migrate(config: &AppConfig) -> anyhow::Result<()> {
-    let version = EmbeddedStore::migrate(&config.context_manager.embedded)?;
-    Ok(output::print(
-        format!("the data file has schema version {version}\n").as_bytes(),
-    )?)
+pub(super) async fn migrate(config: &AppConfig) -> anyhow::Result<()> {
+    let storage = Storage::new(config)?;
+    let line = match &storage {
+        Storage::Embedded(_) => format!(
+            "the data file has schema version {}\n",
+            EmbeddedStore::migrate(&config.context_manager.embedded)?
+        ),
+        Storage::Postgres(store) => format!("the database has schema version {}\n", store.migrate().await?),
+    };
+    Ok(output::print(line.as_bytes())?)
 }
 
 /// Looks at everything that can be looked at from here.
@@ -23,12 +28,14 @@ pub(super) async fn run(loaded: &Loaded<AppConfig>) -> anyhow::Result<()> {
         report.push(format!("note  {note}"));
     }
     let mut failed = false;
-    let folder = loaded.value.context_manager.embedded.path.display().to_string();
     match examine(&loaded.value).await {
         Ok(lines) => report.extend(lines.into_iter().map(|line| format!("ok    {line}"))),
         Err(error) => {
             failed = true;
-            report.push(format!("FAIL  the store in {folder}: {error:#}"));
+            report.push(format!(
+                "FAIL  the store in {}: {error:#}",
+                crate::app::data(&loaded.value)
+            ));
         }
     }
     output::print((report.join("\n") + "\n").as_bytes())?;
@@ -39,18 +46,31 @@ pub(super) async fn run(loaded: &Loaded<AppConfig>) -> anyhow::Result<()> {
 }
 
 async fn examine(config: &AppConfig) -> anyhow::Result<Vec<String>> {
-    let version = EmbeddedStore::migrate(&config.context_manager.embedded)?;
     let parts = Parts::open(config)?;
     let outcome = async {
-        let problems = parts.embedded.verify().await?;
-        if !problems.is_empty() {
-            bail!("the data file is damaged: {}", problems.join("; "));
-        }
+        let mut lines = vec![match &parts.storage {
+            Storage::Embedded(store) => {
+                let problems = store.verify().await?;
+                if !problems.is_empty() {
+                    bail!("the data file is damaged: {}", problems.join("; "));
+                }
+                let version = EmbeddedStore::migrate(&config.context_manager.embedded)?;
+                format!("the data file opens and is whole (schema version {version})")
+            }
+            Storage::Postgres(store) => {
+                store.prepare().await?;
+                format!(
+                    "the database answers and takes writes ({})",
+                    store.describe().await?
+                )
+            }
+        }];
         let health = parts.manager.check().await?;
-        Ok(vec![
-            format!("the data file opens and is whole (schema version {version})"),
-            format!("{} items wait to be indexed for search", health.search_lag_items),
-        ])
+        lines.push(format!(
+            "{} items wait to be indexed for search",
+            health.search_lag_items
+        ));
+        Ok(lines)
     }
     .await;
     parts.close().await;

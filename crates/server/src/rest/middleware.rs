@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
+use contextkeep_core::Invalid;
+use contextkeep_core::session::{Consistency, Session, Token};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -17,8 +19,16 @@ use super::problem::Problem;
 use crate::auth::Gatekeeper;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TOKEN: HeaderName = HeaderName::from_static("contextkeep-token");
+const CONSISTENCY: HeaderName = HeaderName::from_static("contextkeep-consistency");
 /// Longest request id of a client that is passed on.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The layer of [`session`], for the routes of REST: a client of MCP has no place to keep a token, and its reads are
+/// answered by the primary.
+pub(super) fn in_session(routes: Router) -> Router {
+    routes.layer(from_fn(session))
+}
 
 pub(super) fn around(routes: Router, rest: &Rest, gatekeeper: Gatekeeper) -> Router {
     let permits = Arc::new(Semaphore::new(rest.settings.max_requests));
@@ -110,4 +120,32 @@ async fn gate(State(gatekeeper): State<Arc<Gatekeeper>>, mut request: Request, n
             .hint(refusal.hint())
             .into_response(),
     }
+}
+
+/// Puts a request into its client's session (G4).
+async fn session(request: Request, next: Next) -> Answer {
+    let session = match asked(request.headers()) {
+        Ok(session) => session,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let mut response = session.scope(next.run(request)).await;
+    if let Some(token) = session.token().encode()
+        && let Ok(token) = HeaderValue::from_str(&token)
+    {
+        response.headers_mut().insert(TOKEN, token);
+    }
+    response
+}
+
+fn asked(headers: &HeaderMap) -> Result<Arc<Session>, contextkeep_core::Error> {
+    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let consistency = match text(&CONSISTENCY) {
+        None => Consistency::default(),
+        Some(name) => Consistency::parse(name).ok_or_else(|| {
+            Invalid::new("Contextkeep-Consistency", format!("is {name:?}"))
+                .hint("strong, session, bounded or any; session if it is left out")
+        })?,
+    };
+    let token = text(&TOKEN).map_or_else(|| Ok(Token::default()), Token::parse)?;
+    Ok(Session::new(consistency, token))
 }

@@ -173,6 +173,11 @@ impl Endpoint {
         Ok(Session::new(self.clone(), pooled))
     }
 
+    /// A connection outside of the pool, for what is done once and takes its time: migrations. Closed when dropped.
+    pub(crate) async fn alone(&self) -> Result<deadpool_postgres::ClientWrapper, Fault> {
+        self.connector.dial_alone().await
+    }
+
     /// Looks at the server on a connection of its own, which waits behind no traffic.
     ///
     /// # Cancellation

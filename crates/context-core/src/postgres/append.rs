@@ -1,0 +1,279 @@
+//! Appends in groups (DESIGN: one statement over arrays, one result per append). Their cost does not depend on the
+//! length of the context.
+//!
+//! - **P3** Each append is answered once, with its own outcome: one that is refused does not touch its neighbours.
+//! - **P4** A group that failed as a whole and wrote nothing for certain is done again, each append by itself.
+//! - **P5** A group whose outcome is unknown, because the connection broke, is asked again only for appends that can
+//!   be repeated; the others learn that it is unknown. No append is ever done twice.
+//! - **P6** A caller that goes away changes nothing of this.
+
+mod careful;
+pub(super) mod columns;
+mod fresh;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::group::{Gathering, Job};
+use super::link::{Endpoint, Fault, Session};
+use super::transaction::{Failure, Outcome};
+use crate::Timestamp;
+use crate::error::{Error, Result};
+use crate::id::ContextKey;
+use crate::store::{Append, Appended};
+
+/// Largest group, in bytes of item bodies; a single append may be larger.
+const GROUP_BYTES_MAX: u64 = 8 << 20;
+
+/// How appends are gathered.
+#[derive(Clone, Debug)]
+pub(super) struct GroupSettings {
+    /// Groups that may be on their way at the same time; the appends of one context are always in the same lane.
+    pub(super) lanes: usize,
+    /// Most appends that wait.
+    pub(super) queue: usize,
+    /// Most bytes of item bodies that wait.
+    pub(super) queue_bytes: u64,
+    /// Most appends in one group.
+    pub(super) group: usize,
+    /// Value of `synchronous_commit` for a group.
+    pub(super) synchronous_commit: &'static str,
+}
+
+/// Takes appends and commits them in groups.
+#[derive(Debug)]
+pub(super) struct Appender {
+    lanes: Vec<mpsc::UnboundedSender<Job>>,
+    hasher: RandomState,
+    waiting: Arc<Waiting>,
+    settings: GroupSettings,
+}
+
+/// What waits for its commit, in all lanes together. The lanes' channels have no bound of their own.
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Appender {
+    /// Starts the lanes on the current runtime; they end when the appender is dropped and what waits is done.
+    pub(super) fn start(
+        primary: &Arc<Endpoint>,
+        settings: GroupSettings,
+        committed: Arc<dyn Fn(u64) + Send + Sync>,
+    ) -> Self {
+        let waiting = Arc::new(Waiting::default());
+        let lanes = (0..settings.lanes.max(1))
+            .map(|_| {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let lane = Lane {
+                    primary: primary.clone(),
+                    settings: settings.clone(),
+                    waiting: waiting.clone(),
+                    committed: committed.clone(),
+                };
+                tokio::spawn(lane.run(receiver));
+                sender
+            })
+            .collect();
+        Self {
+            lanes,
+            hasher: RandomState::new(),
+            waiting,
+            settings,
+        }
+    }
+
+    /// Appends in the next group of its lane.
+    pub(super) async fn append(&self, key: &ContextKey, append: Append, now: Timestamp) -> Result<Appended> {
+        self.enqueue(key, append, now)?
+            .await
+            .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
+    }
+
+    /// Puts an append into its lane's queue; the receiver learns the outcome.
+    pub(super) fn enqueue(
+        &self,
+        key: &ContextKey,
+        append: Append,
+        now: Timestamp,
+    ) -> Result<oneshot::Receiver<Result<Appended>>> {
+        let bytes = append.items.iter().map(|item| item.body.len() as u64).sum();
+        let (reply, outcome) = oneshot::channel();
+        let full = self.waiting.jobs.fetch_add(1, Ordering::Relaxed) >= self.settings.queue as u64
+            || self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed) >= self.settings.queue_bytes;
+        let job = Job {
+            key: key.clone(),
+            append,
+            now,
+            bytes,
+            reply,
+        };
+        if full {
+            self.waiting.done(&job);
+            return Err(Error::Overloaded {
+                what: "the queue of appends to Postgres",
+                retry_after: super::RETRY_AFTER,
+            });
+        }
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.tenant.as_str().as_bytes());
+        hasher.write(key.id.as_str().as_bytes());
+        let lane = usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or(0);
+        let sent = self.lanes.get(lane).map(|lane| lane.send(job));
+        match sent {
+            Some(Ok(())) => Ok(outcome),
+            Some(Err(refused)) => {
+                self.waiting.done(&refused.0);
+                Err(Error::internal("a lane of appends has ended"))
+            }
+            None => Err(Error::internal("there is no lane for appends")),
+        }
+    }
+
+    /// Appends that wait for their commit.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.jobs.load(Ordering::Relaxed)
+    }
+}
+
+impl Waiting {
+    fn done(&self, job: &Job) {
+        self.jobs.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(job.bytes, Ordering::Relaxed);
+    }
+}
+
+/// One group at a time.
+struct Lane {
+    primary: Arc<Endpoint>,
+    settings: GroupSettings,
+    waiting: Arc<Waiting>,
+    committed: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+impl Lane {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>) {
+        let mut waiting: VecDeque<Job> = VecDeque::new();
+        loop {
+            if waiting.is_empty() {
+                match queue.recv().await {
+                    Some(job) => waiting.push_back(job),
+                    None => return,
+                }
+            }
+            while let Ok(job) = queue.try_recv() {
+                waiting.push_back(job);
+            }
+            let group = Gathering::take(&mut waiting, self.settings.group, GROUP_BYTES_MAX);
+            self.commit(group).await;
+        }
+    }
+
+    /// Commits a group and answers every append of it.
+    async fn commit(&self, group: Vec<Job>) {
+        let left = match self.primary.session().await {
+            Err(fault) => return self.answer_all(group, &fault.into()),
+            Ok(session) => match fresh::commit(&session, &group, self.settings.synchronous_commit).await {
+                Ok(outcomes) => {
+                    let mut left = Vec::new();
+                    for (job, outcome) in group.into_iter().zip(outcomes) {
+                        match outcome {
+                            Some(appended) => self.answer(job, Ok(appended)),
+                            None => left.push(job),
+                        }
+                    }
+                    left
+                }
+                Err(Failure::Refused(error)) => return self.answer_all(group, &error),
+                // Nothing was written. Usually a key was used before.
+                Err(Failure::Fault(fault)) if fault.is_not_applied() => {
+                    tracing::debug!(%fault, appends = group.len(), "a group of appends is done with care");
+                    group
+                }
+                Err(Failure::Fault(fault)) => self.unknown(group, fault),
+            },
+        };
+        if !left.is_empty() {
+            self.commit_carefully(left).await;
+        }
+    }
+
+    /// What may be asked again of a group whose outcome is unknown; the others are answered.
+    fn unknown(&self, group: Vec<Job>, fault: Fault) -> Vec<Job> {
+        tracing::warn!(%fault, appends = group.len(), "whether a group of appends was committed is unknown");
+        let error = unknown(fault);
+        let (again, lost): (Vec<Job>, Vec<Job>) = group.into_iter().partition(Job::is_repeatable);
+        self.answer_all(lost, &error);
+        again
+    }
+
+    /// With every key looked up first: together, and if that fails each by itself.
+    async fn commit_carefully(&self, group: Vec<Job>) {
+        let jobs = match self.try_carefully(&group).await {
+            Ok(outcomes) => return self.answer_each(group, outcomes),
+            Err(Failure::Refused(error)) => return self.answer_all(group, &error),
+            Err(Failure::Fault(fault)) if !fault.is_not_applied() => self.unknown(group, fault),
+            Err(Failure::Fault(fault)) if group.len() > 1 || fault.is_transient_conflict() => {
+                tracing::debug!(%fault, appends = group.len(), "a group of appends is done singly");
+                group
+            }
+            Err(Failure::Fault(fault)) => return self.answer_all(group, &fault.into()),
+        };
+        for job in jobs {
+            let outcome = match self.try_carefully(std::slice::from_ref(&job)).await {
+                Ok(mut outcomes) => outcomes
+                    .pop()
+                    .unwrap_or_else(|| Err(Error::internal("an append has no outcome"))),
+                Err(Failure::Fault(fault)) if !fault.is_not_applied() => Err(unknown(fault)),
+                Err(failure) => Err(failure.into()),
+            };
+            self.answer(job, outcome);
+        }
+    }
+
+    async fn try_carefully(&self, jobs: &[Job]) -> Outcome<Vec<Result<Appended>>> {
+        let session: Session = self.primary.session().await?;
+        careful::commit(&session, jobs, self.settings.synchronous_commit).await
+    }
+
+    fn answer_each(&self, group: Vec<Job>, outcomes: Vec<Result<Appended>>) {
+        for (job, outcome) in group.into_iter().zip(outcomes) {
+            self.answer(job, outcome);
+        }
+    }
+
+    fn answer_all(&self, group: Vec<Job>, error: &Error) {
+        for job in group {
+            self.answer(job, Err(error.clone()));
+        }
+    }
+
+    fn answer(&self, job: Job, outcome: Result<Appended>) {
+        self.waiting.done(&job);
+        if let Ok(appended) = &outcome
+            && !appended.replayed
+        {
+            (self.committed)(job.append.items.len() as u64);
+        }
+        job.answer(outcome);
+    }
+}
+
+fn unknown(fault: Fault) -> Error {
+    match Error::from(fault) {
+        Error::Unavailable { detail, retry_after } => Error::Unavailable {
+            detail: format!(
+                "{detail}; whether the items were stored is unknown: read the context, or repeat an append that has \
+                 an idempotency key"
+            ),
+            retry_after,
+        },
+        error => error,
+    }
+}

@@ -1,0 +1,248 @@
+//! Reads of heads and items: each one statement, and so one moment and one round trip.
+
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::link::{Endpoint, Session, Statement};
+use super::rows::{HEAD_WIDTH, get, head_columns, head_of, int, is_there, item_of};
+use crate::error::{Error, Result};
+use crate::id::{ContextKey, TenantId};
+use crate::item::Kind;
+use crate::store::{ContextPage, ItemPage, ItemQuery, ListQuery, Order, Tail, TailQuery};
+use crate::{Context, Timestamp};
+
+static HEAD: Statement = Statement {
+    name: "head",
+    sql: concat!(
+        "SELECT ",
+        head_columns!(),
+        " FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
+          WHERE c.tenant = $1 AND c.id = $2 AND ",
+        is_there!("$3")
+    ),
+    types: &[Type::TEXT, Type::TEXT, Type::INT8],
+};
+
+pub(super) async fn head(endpoint: &Arc<Endpoint>, key: &ContextKey, now: Timestamp) -> Result<Context> {
+    let rows = endpoint
+        .query(&HEAD, &[&key.tenant.as_str(), &key.id.as_str(), &now.as_micros()])
+        .await?;
+    Ok(head_of(rows.first().ok_or(Error::NotFound)?)?.context)
+}
+
+/// The row of a head, for statements that go on from it.
+pub(super) async fn head_row(session: &Session, key: &ContextKey, now: Timestamp) -> Result<Row> {
+    let rows = session
+        .query(&HEAD, &[&key.tenant.as_str(), &key.id.as_str(), &now.as_micros()])
+        .await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
+/// A head in its first row, items in the rows after it; the columns of the other are NULL.
+macro_rules! head_and_items {
+    ($items:literal) => {
+        concat!(
+            "WITH h AS MATERIALIZED (SELECT ",
+            head_columns!(),
+            " FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
+              WHERE c.tenant = $1 AND c.id = $2 AND ",
+            is_there!("$3"),
+            ") SELECT h.*, NULL::text AS part, NULL::bigint, NULL::bigint, NULL::double precision, NULL::integer,
+                      NULL::boolean, NULL::text, NULL::text, NULL::text, NULL::text, NULL::text FROM h
+               UNION ALL
+               SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                      NULL, NULL, NULL, NULL, NULL, i.part, i.seq, i.created_at, i.importance, i.tokens, i.pinned,
+                      i.role, i.kind, i.client_id, i.links, i.body
+               FROM h, ",
+            $items,
+            " AS i"
+        )
+    };
+}
+
+/// Column of the word that says what a row is; the item's columns follow it.
+const PART: usize = HEAD_WIDTH;
+
+static TAIL: Statement = Statement {
+    name: "tail",
+    sql: head_and_items!(
+        "contextkeep.tail_items_v1(h.stream_no, h.first_seq, h.next_seq - 1,
+                                   greatest(coalesce($4, h.max_tokens) - $5, 0), $6, $7)"
+    ),
+    types: &[
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+    ],
+};
+
+pub(super) async fn tail(
+    endpoint: &Arc<Endpoint>,
+    key: &ContextKey,
+    query: TailQuery,
+    now: Timestamp,
+) -> Result<Tail> {
+    let params: [&(dyn ToSql + Sync); 7] = [
+        &key.tenant.as_str(),
+        &key.id.as_str(),
+        &now.as_micros(),
+        &query.max_tokens.map(int),
+        &int(query.reserve),
+        &i64::from(query.items_max),
+        &int(query.bytes_max),
+    ];
+    let rows = endpoint.query(&TAIL, &params).await?;
+    let (first, rows) = rows.split_first().ok_or(Error::NotFound)?;
+    let mut tail = Tail {
+        context: head_of(first)?.context,
+        kept: Vec::new(),
+        run: Vec::new(),
+        before: None,
+    };
+    for row in rows {
+        match get::<&str>(row, PART)? {
+            "r" => tail.run.push(item_of(row, PART + 1)?),
+            "k" => tail.kept.push(item_of(row, PART + 1)?),
+            _ => tail.before = Kind::parse(get(row, PART + 7)?),
+        }
+    }
+    tail.run.reverse();
+    Ok(tail)
+}
+
+static ITEMS: Statement = Statement {
+    name: "items",
+    sql: head_and_items!(
+        "contextkeep.page_items_v1(h.stream_no, greatest(h.first_seq, $4), least(h.next_seq - 1, $5), $6, $7, $8)"
+    ),
+    types: &[
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::BOOL,
+        Type::INT8,
+        Type::INT8,
+    ],
+};
+
+pub(super) async fn items(
+    endpoint: &Arc<Endpoint>,
+    key: &ContextKey,
+    query: ItemQuery,
+    now: Timestamp,
+) -> Result<ItemPage> {
+    let params: [&(dyn ToSql + Sync); 8] = [
+        &key.tenant.as_str(),
+        &key.id.as_str(),
+        &now.as_micros(),
+        &int(query.after.saturating_add(1)),
+        &int(query.before.saturating_sub(1)),
+        &(query.order == Order::Descending),
+        &i64::from(query.limit),
+        &int(query.bytes_max),
+    ];
+    let rows = endpoint.query(&ITEMS, &params).await?;
+    let (first, rows) = rows.split_first().ok_or(Error::NotFound)?;
+    let mut page = ItemPage {
+        version: head_of(first)?.context.version,
+        items: Vec::with_capacity(rows.len()),
+        more: false,
+    };
+    for row in rows {
+        match get::<&str>(row, PART)? {
+            "i" => page.items.push(item_of(row, PART + 1)?),
+            _ => page.more = true,
+        }
+    }
+    Ok(page)
+}
+
+/// A list by one of the three orders there is an index for. What is not asked is NULL.
+macro_rules! list {
+    ($by:literal) => {
+        concat!(
+            "SELECT ",
+            head_columns!(),
+            " FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
+              WHERE c.tenant = $1 AND c.deleted_at IS NULL AND ",
+            is_there!("$2"),
+            $by,
+            " AND c.labels @> $5
+              AND (c.created_at, c.id) < ($6, $7)
+              ORDER BY c.created_at DESC, c.id DESC LIMIT $8"
+        )
+    };
+}
+
+const LIST_TYPES: &[Type] = &[
+    Type::TEXT,
+    Type::INT8,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT_ARRAY,
+    Type::INT8,
+    Type::TEXT,
+    Type::INT8,
+];
+
+static LIST: Statement = Statement {
+    name: "list",
+    sql: list!(" AND $3 IS NULL AND $4 IS NULL"),
+    types: LIST_TYPES,
+};
+
+static LIST_OF_AGENT: Statement = Statement {
+    name: "list_of_agent",
+    sql: list!(" AND c.agent_id = $3 AND ($4 IS NULL OR c.session_id = $4)"),
+    types: LIST_TYPES,
+};
+
+static LIST_OF_SESSION: Statement = Statement {
+    name: "list_of_session",
+    sql: list!(" AND c.session_id = $4 AND ($3 IS NULL OR c.agent_id = $3)"),
+    types: LIST_TYPES,
+};
+
+/// A page of contexts, newest first. It may be long: it does not go over a shared connection.
+pub(super) async fn list(
+    endpoint: &Arc<Endpoint>,
+    tenant: &TenantId,
+    query: &ListQuery,
+    now: Timestamp,
+) -> Result<ContextPage> {
+    let statement = match (&query.session_id, &query.agent_id) {
+        (Some(_), _) => &LIST_OF_SESSION,
+        (None, Some(_)) => &LIST_OF_AGENT,
+        (None, None) => &LIST,
+    };
+    // Before the first place in the order comes everything.
+    let (created_at, id) = query.after.as_ref().map_or((i64::MAX, ""), |after| {
+        (after.created_at.as_micros(), after.id.as_str())
+    });
+    let params: [&(dyn ToSql + Sync); 8] = [
+        &tenant.as_str(),
+        &now.as_micros(),
+        &query.agent_id,
+        &query.session_id,
+        &query.labels,
+        &created_at,
+        &id,
+        &(i64::from(query.limit) + 1),
+    ];
+    let rows: Vec<Row> = endpoint.session().await?.query(statement, &params).await?;
+    let mut contexts = rows
+        .iter()
+        .map(|row| Ok(head_of(row)?.context))
+        .collect::<Result<Vec<_>>>()?;
+    let more = contexts.len() > query.limit as usize;
+    contexts.truncate(query.limit as usize);
+    Ok(ContextPage { contexts, more })
+}

@@ -1,0 +1,88 @@
+//! Writes that take several statements: one transaction, repeated when Postgres asks for it.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::link::{Endpoint, Fault, Session};
+use crate::error::{Error, Result};
+
+/// How often a transaction is tried that others keep from committing (a deadlock, a serialization failure).
+const TRIES: u32 = 5;
+
+/// What a step of a transaction answers.
+pub(super) type Outcome<T> = Result<T, Failure>;
+
+/// Why a transaction did not commit.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is refused, whoever asks how often.
+    Refused(Error),
+    /// Postgres or the way to it failed.
+    Fault(Fault),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(error) => error,
+            Failure::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+/// Says that what a job borrows besides its session lives longer than that.
+pub(super) type Outlives<'s, 'a> = PhantomData<&'s &'a ()>;
+
+/// Runs `job` in a transaction on the primary and commits it.
+///
+/// # Cancellation
+/// Dropping the future before the commit was sent rolls back; after that the outcome is unknown to the caller.
+pub(super) async fn transaction<'a, T>(
+    primary: &Arc<Endpoint>,
+    job: impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync,
+) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match once(primary, &job).await {
+            Ok(value) => return Ok(value),
+            Err(Failure::Fault(fault)) if fault.is_transient_conflict() && tries < TRIES => {
+                tracing::debug!(%fault, tries, "a transaction stood in another one's way and is tried again");
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+}
+
+async fn once<'a, T>(
+    primary: &Arc<Endpoint>,
+    job: &(impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync),
+) -> Outcome<T> {
+    let mut session = primary.session().await?;
+    session.begin().await?;
+    match job(&session, PhantomData).await {
+        Ok(value) => {
+            session.commit().await?;
+            Ok(value)
+        }
+        Err(failure) => {
+            // Its own error says more than that of the rollback, and an aborted session is thrown away anyway.
+            drop(session.rollback().await);
+            Err(failure)
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Sessions: what a client has seen, and what a read therefore may not fall behind (G4).
+//!
+//! A session is ambient, as a deadline is: a face puts a request into the scope of one, stores and managers below look
+//! it up and note what they saw. Work outside of every scope reads from the primary.
+//!
+//! - **Q1** A token only ever rises: what is in it when a request ends covers what was in it before and everything that
+//!   the request read and wrote.
+//! - **Q2** A context's version in a token is a floor: an answer below it is not given. A version comes from the same
+//!   snapshot as the data beside it, so it cannot be wrong about them.
+//! - **Q3** What a token has no room for is not forgotten: such a token sends reads of unknown contexts to the primary.
+//! - **Q4** A position in the log counts only in the epoch that it was taken in; after a failover the versions remain.
+
+mod token;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::Version;
+use crate::id::ContextKey;
+use crate::manager::Origin;
+
+pub use token::{Epoch, Token};
+
+/// What a read may be answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// The newest acknowledged state: from the primary.
+    Strong,
+    /// Never older than what the session has seen, and within the bound otherwise.
+    #[default]
+    Session,
+    /// At most the bound behind the newest acknowledged state, whatever the session has seen.
+    Bounded,
+    /// Whatever is at hand, however old.
+    Any,
+}
+
+impl Consistency {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Strong, Self::Session, Self::Bounded, Self::Any];
+
+    /// Stable name, used on both faces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strong => "strong",
+            Self::Session => "session",
+            Self::Bounded => "bounded",
+            Self::Any => "any",
+        }
+    }
+
+    /// Reads [`Consistency::as_str`] back.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|consistency| consistency.as_str() == name)
+    }
+}
+
+tokio::task_local! {
+    static CURRENT: Arc<Session>;
+}
+
+/// One request's view of what its client has seen.
+#[derive(Debug)]
+pub struct Session {
+    consistency: Consistency,
+    /// What the request came with. Its reads are measured against this and what it has seen itself since.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    token: Token,
+    origin: Option<Origin>,
+}
+
+impl Session {
+    /// A session that begins with what its client brought.
+    pub fn new(consistency: Consistency, token: Token) -> Arc<Self> {
+        Arc::new(Self {
+            consistency,
+            state: Mutex::new(State { token, origin: None }),
+        })
+    }
+
+    /// Runs a future in this session. Tasks that it spawns are not in it.
+    ///
+    /// # Cancellation
+    /// Dropping it drops the future.
+    pub async fn scope<F: Future>(self: &Arc<Self>, future: F) -> F::Output {
+        CURRENT.scope(self.clone(), future).await
+    }
+
+    /// The session of the present task, if it is in one.
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
+    /// Runs a future whose reads are answered by the primary, and that notes what it sees in the session around it.
+    pub(crate) async fn strong<F: Future>(future: F) -> F::Output {
+        let Some(outer) = Self::current() else {
+            return future.await;
+        };
+        let inner = Self::new(Consistency::Strong, outer.token());
+        let output = inner.scope(future).await;
+        let seen = inner.lock();
+        let mut state = outer.lock();
+        state.token.raise(&seen.token);
+        state.origin = seen.origin;
+        output
+    }
+
+    /// What its reads may be answered with.
+    pub fn consistency(&self) -> Consistency {
+        self.consistency
+    }
+
+    /// What the client has seen by now.
+    pub fn token(&self) -> Token {
+        self.lock().token.clone()
+    }
+
+    /// Where the last answer came from, if a store has said so.
+    pub fn origin(&self) -> Option<Origin> {
+        self.lock().origin
+    }
+
+    /// Notes a version of a context that was read or written.
+    pub fn saw(&self, key: &ContextKey, version: Version) {
+        self.lock().token.saw(key, version);
+    }
+
+    /// Notes a position in the log that covers what was read or written.
+    pub fn saw_position(&self, epoch: Epoch, lsn: u64) {
+        self.lock().token.saw_position(epoch, lsn);
+    }
+
+    /// Notes where an answer came from.
+    pub fn served_by(&self, origin: Origin) {
+        self.lock().origin = Some(origin);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ContextId, TenantId};
+
+    fn key(id: &str) -> ContextKey {
+        ContextKey::new(TenantId::parse("acme").unwrap(), ContextId::parse(id).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_inside_is_in_the_token_outside() {
+        assert!(Session::current().is_none());
+        let session = Session::new(Consistency::Session, Token::default());
+        session
+            .scope(async {
+                let current = Session::current().unwrap();
+                current.saw(&key("a"), 7);
+                current.served_by(Origin::Replica);
+            })
+            .await;
+        assert_eq!(session.token().floor(&key("a")), Some(7));
+        assert_eq!(session.origin(), Some(Origin::Replica));
+        assert!(Session::current().is_none());
+    }
+
+    #[tokio::test]
+    async fn strong_reads_inside_a_weaker_session_raise_its_token() {
+        let session = Session::new(Consistency::Any, Token::default());
+        session
+            .scope(Session::strong(async {
+                let current = Session::current().unwrap();
+                assert_eq!(current.consistency(), Consistency::Strong);
+                current.saw(&key("a"), 3);
+            }))
+            .await;
+        assert_eq!(session.token().floor(&key("a")), Some(3));
+    }
+}

@@ -1,0 +1,233 @@
+//! Tokens: small, opaque to clients, understood by every node.
+//!
+//! The text is base64url over: a format byte, a byte of flags, the position (epoch and LSN, if there is one), and for
+//! each context eight bytes of a hash of its key and its version. Two contexts of one hash share the higher floor, which
+//! costs a hop to the primary and nothing else. A client that forges a token asks more of its own reads; it cannot see
+//! anything by it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::Version;
+use crate::error::{Invalid, Result};
+use crate::id::ContextKey;
+
+/// Contexts whose versions a token holds; the ones seen longest ago go first.
+const CONTEXTS_MAX: usize = 32;
+const FORMAT: u8 = 1;
+const HAS_POSITION: u8 = 1;
+const OVERFLOWED: u8 = 2;
+/// Longest text that is looked at.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// Which log a position belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch {
+    /// The database cluster.
+    pub system: u64,
+    /// One more with each promotion.
+    pub timeline: u32,
+}
+
+/// What a client has seen; see the [module](super) for what it promises.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Token {
+    position: Option<(Epoch, u64)>,
+    /// The one seen last at the end.
+    versions: Vec<(u64, Version)>,
+    /// Some context's version had no room.
+    overflowed: bool,
+}
+
+impl Token {
+    /// Reads a token back.
+    ///
+    /// # Errors
+    /// `Invalid` on the field `Contextkeep-Token`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bytes = if text.len() <= TEXT_BYTES_MAX {
+            URL_SAFE_NO_PAD.decode(text).ok()
+        } else {
+            None
+        };
+        Ok(bytes.and_then(|bytes| Self::decode(&bytes)).ok_or_else(|| {
+            Invalid::new("Contextkeep-Token", "is not a token of ours")
+                .hint("send the header of an earlier answer as it was, or leave it out")
+        })?)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[format, flags], mut rest) = bytes.split_first_chunk::<2>()?;
+        if format != FORMAT || flags & !(HAS_POSITION | OVERFLOWED) != 0 {
+            return None;
+        }
+        let mut token = Self {
+            overflowed: flags & OVERFLOWED != 0,
+            ..Self::default()
+        };
+        if flags & HAS_POSITION != 0 {
+            let epoch = Epoch {
+                system: take_u64(&mut rest)?,
+                timeline: u32::try_from(take_u64(&mut rest)?).ok()?,
+            };
+            token.position = Some((epoch, take_u64(&mut rest)?));
+        }
+        if !rest.len().is_multiple_of(16) || rest.len() / 16 > CONTEXTS_MAX {
+            return None;
+        }
+        while !rest.is_empty() {
+            token.versions.push((take_u64(&mut rest)?, take_u64(&mut rest)?));
+        }
+        Some(token)
+    }
+
+    /// The text for a header; `None` if nothing was seen.
+    pub fn encode(&self) -> Option<String> {
+        if *self == Self::default() {
+            return None;
+        }
+        let mut flags = 0;
+        flags |= if self.position.is_some() { HAS_POSITION } else { 0 };
+        flags |= if self.overflowed { OVERFLOWED } else { 0 };
+        let mut bytes = vec![FORMAT, flags];
+        if let Some((epoch, lsn)) = self.position {
+            for number in [epoch.system, u64::from(epoch.timeline), lsn] {
+                bytes.extend(number.to_le_bytes());
+            }
+        }
+        for (context, version) in &self.versions {
+            bytes.extend(context.to_le_bytes());
+            bytes.extend(version.to_le_bytes());
+        }
+        Some(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// The version that an answer about a context must have at least.
+    pub fn floor(&self, key: &ContextKey) -> Option<Version> {
+        let context = hash(key);
+        let seen = self.versions.iter().find(|(other, _)| *other == context);
+        seen.map(|(_, version)| *version)
+    }
+
+    /// Whether the client may have seen contexts that the token does not name (Q3).
+    pub fn has_overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    /// The position that lists and searches must have reached.
+    pub fn position(&self) -> Option<(Epoch, u64)> {
+        self.position
+    }
+
+    pub(super) fn saw(&mut self, key: &ContextKey, version: Version) {
+        self.raise_version(hash(key), version);
+    }
+
+    fn raise_version(&mut self, context: u64, mut version: Version) {
+        if let Some(at) = self.versions.iter().position(|(other, _)| *other == context) {
+            version = version.max(self.versions.remove(at).1);
+        }
+        if self.versions.len() == CONTEXTS_MAX {
+            self.versions.remove(0);
+            self.overflowed = true;
+        }
+        self.versions.push((context, version));
+    }
+
+    pub(super) fn saw_position(&mut self, epoch: Epoch, lsn: u64) {
+        self.position = Some(match self.position {
+            Some((seen, position)) if seen == epoch => (epoch, position.max(lsn)),
+            // Whoever answers now is of the epoch that counts now.
+            Some((seen, position)) if seen.system == epoch.system && seen.timeline > epoch.timeline => {
+                (seen, position)
+            }
+            _ => (epoch, lsn),
+        });
+    }
+
+    pub(super) fn raise(&mut self, other: &Self) {
+        for (context, version) in &other.versions {
+            self.raise_version(*context, *version);
+        }
+        self.overflowed |= other.overflowed;
+        if let Some((epoch, lsn)) = other.position {
+            self.saw_position(epoch, lsn);
+        }
+    }
+}
+
+fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    *bytes = rest;
+    Some(u64::from_le_bytes(*number))
+}
+
+/// The same on every node, and not to be aimed at: a hash of both halves of the key.
+fn hash(key: &ContextKey) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(key.tenant.as_str().as_bytes());
+    hash.update([0]);
+    hash.update(key.id.as_str().as_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{ContextId, TenantId};
+
+    fn key(n: u32) -> ContextKey {
+        ContextKey::new(
+            TenantId::parse("acme").unwrap(),
+            ContextId::parse(&format!("c{n}")).unwrap(),
+        )
+    }
+
+    const EPOCH: Epoch = Epoch {
+        system: 7,
+        timeline: 1,
+    };
+
+    proptest! {
+        #[test]
+        fn a_token_comes_back_and_never_falls(seen in prop::collection::vec((0u32..100, 1u64..50), 0..200)) {
+            let mut token = Token::default();
+            for (index, (context, version)) in seen.iter().enumerate() {
+                token.saw(&key(*context), *version);
+                token.saw_position(EPOCH, index as u64);
+                // Seen just now, so it has room.
+                prop_assert!(token.floor(&key(*context)) >= Some(*version));
+            }
+            for (context, version) in &seen {
+                prop_assert!(token.floor(&key(*context)) >= Some(*version) || token.has_overflowed());
+            }
+            if let Some(text) = token.encode() {
+                prop_assert!(text.len() <= TEXT_BYTES_MAX);
+                prop_assert_eq!(Token::parse(&text).unwrap(), token);
+            }
+        }
+
+        #[test]
+        fn what_is_no_token_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+            if let Ok(token) = Token::parse(&URL_SAFE_NO_PAD.encode(&bytes)) {
+                prop_assert!(token.encode().is_none_or(|text| text == URL_SAFE_NO_PAD.encode(&bytes)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_timeline_replaces_the_position_and_an_earlier_one_does_not() {
+        let mut token = Token::default();
+        token.saw_position(EPOCH, 100);
+        let promoted = Epoch { timeline: 2, ..EPOCH };
+        token.saw_position(promoted, 90);
+        assert_eq!(token.position(), Some((promoted, 90)));
+        token.saw_position(EPOCH, 200);
+        assert_eq!(token.position(), Some((promoted, 90)));
+    }
+}
