@@ -155,6 +155,7 @@ pub(crate) fn end(record: &Record) -> Result<()> {
 pub(crate) fn binaries() -> Result<(), String> {
     locate::postgres()
         .and_then(|_| locate::redis())
+        .and_then(|_| locate::pgbouncer())
         .map(drop)
         .map_err(|error| error.to_string())
 }
@@ -186,6 +187,7 @@ fn install_missing() -> Result<()> {
     for (package, found) in [
         ("postgresql", locate::postgres()),
         ("redis-server", locate::redis()),
+        ("pgbouncer", locate::pgbouncer()),
     ] {
         match found {
             Ok(_) => {}

@@ -12,6 +12,15 @@ mod migrate;
 mod purge;
 mod read;
 mod replace;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "reads are routed by it once the store is built on it"
+    )
+)]
+pub(crate) mod replicas;
 mod rows;
 mod search;
 mod streams;

@@ -19,6 +19,8 @@ pub mod keys {
     pub const PG_BIN: &str = "PG_BIN";
     /// Path of `redis-server` (or `valkey-server`), when it is not on `PATH`.
     pub const REDIS_SERVER: &str = "REDIS_SERVER";
+    /// Path of `pgbouncer`, when it is neither on `PATH` nor where Debian puts it.
+    pub const PGBOUNCER: &str = "PGBOUNCER";
 }
 
 /// A variable's value, when it is set and not empty.

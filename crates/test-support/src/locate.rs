@@ -91,6 +91,32 @@ pub fn redis() -> Result<PathBuf> {
     }
 }
 
+/// `pgbouncer`: `$PGBOUNCER`, else on `PATH`, else where Debian puts it, which is not on everybody's `PATH`.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] with what to install; [`Error::State`] when `$PGBOUNCER` is set and is no program.
+pub fn pgbouncer() -> Result<PathBuf> {
+    if let Some(given) = env::get(keys::PGBOUNCER).map(PathBuf::from) {
+        return Some(given)
+            .filter(|path| is_program(path))
+            .ok_or_else(|| points_nowhere(keys::PGBOUNCER));
+    }
+    let folders = env::path_folders()
+        .into_iter()
+        .chain([PathBuf::from("/usr/sbin")]);
+    let mut places = folders.map(|folder| folder.join("pgbouncer"));
+    places
+        .find(|path| is_program(path))
+        .ok_or_else(|| Error::NotFound {
+            program: "pgbouncer".to_owned(),
+            hint: format!(
+                "install PgBouncer (Debian: apt-get install pgbouncer), or set {}",
+                keys::PGBOUNCER
+            ),
+        })
+}
+
 fn points_nowhere(key: &str) -> Error {
     Error::State(format!("{key} is set, and there is no such program"))
 }

@@ -1,5 +1,6 @@
 //! The harness against the real servers. Each test starts its own, so all of them may run at once.
 
+mod pgbouncer;
 mod postgres;
 mod proxy;
 mod redis;

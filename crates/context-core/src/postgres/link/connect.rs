@@ -92,9 +92,7 @@ impl Connector {
 
     /// As [`Connector::open`], but also while others have to wait: for the health check.
     pub(super) async fn open_now(self: &Arc<Self>) -> Result<Link, Fault> {
-        let hosts = u32::try_from(self.address.hosts()).unwrap_or(u32::MAX);
-        let patience = self.settings.connect_timeout.saturating_mul(hosts);
-        let opened = match tokio::time::timeout(patience, self.dial()).await {
+        let opened = match tokio::time::timeout(self.patience(), Box::pin(self.dial())).await {
             Ok(opened) => opened,
             Err(_) => Err(Fault::late(Kind::Unreachable, false)),
         };
@@ -109,6 +107,12 @@ impl Connector {
                 Err(fault)
             }
         }
+    }
+
+    /// Longest time for opening a connection: each host gets its own.
+    fn patience(&self) -> Duration {
+        let hosts = u32::try_from(self.address.hosts()).unwrap_or(u32::MAX);
+        self.settings.connect_timeout.saturating_mul(hosts)
     }
 
     fn link(self: &Arc<Self>, client: ClientWrapper, prepares: bool) -> Link {
@@ -163,7 +167,9 @@ impl Connector {
 
     /// A connection that is nobody else's, counted nowhere and closed when it is dropped.
     pub(super) async fn dial_alone(&self) -> Result<ClientWrapper, Fault> {
-        let dialed = self.dial_with(&self.address.config).await;
+        let dialed = Box::pin(self.dial_with(&self.address.config));
+        let dialed = tokio::time::timeout(self.patience(), dialed).await;
+        let dialed = dialed.unwrap_or_else(|_| Err(Fault::late(Kind::Unreachable, false)));
         dialed.map_err(|fault| fault.at(&self.address.to_string()))
     }
 

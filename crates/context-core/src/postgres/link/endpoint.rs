@@ -22,16 +22,20 @@ use super::status::{Closed, PoolStatus};
 use super::wire::Link;
 use crate::error::Result;
 
-/// Role, position and log, in one look. The timeline of a primary is that of the segment it writes, because its
-/// control file learns of a promotion only at the next checkpoint.
+/// Role, position and log, in one look.
+///
+/// A primary's position is what it has flushed, which is all that it has acknowledged. Its timeline is that of the
+/// segment it writes, because its control file learns of a promotion only at the next checkpoint; a standby's is
+/// also that of what it receives (where we may see it), for the same reason.
 static LOOK: Statement = Statement {
     name: "look",
     sql: "SELECT pg_is_in_recovery(), \
-          CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+          CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, \
           (SELECT system_identifier FROM pg_control_system()), \
           CASE WHEN pg_is_in_recovery() \
-            THEN (SELECT GREATEST(r.min_recovery_end_timeline, c.timeline_id) \
-                    FROM pg_control_recovery() r, pg_control_checkpoint() c) \
+            THEN (SELECT GREATEST(r.min_recovery_end_timeline, c.timeline_id, w.received_tli) \
+                    FROM pg_control_recovery() r, pg_control_checkpoint() c \
+                    LEFT JOIN pg_stat_wal_receiver w ON true) \
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
           CASE WHEN pg_is_in_recovery() \
             THEN (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::bigint END, \
@@ -141,6 +145,7 @@ impl Endpoint {
 
     async fn read_begins(self: &Arc<Self>, limit: Limit) -> Result<(Instant, Turn<'_>), Fault> {
         self.maintained();
+        limit.begin()?;
         let started = Instant::now();
         Ok((started, self.shared.turn(limit).await?))
     }
@@ -162,7 +167,9 @@ impl Endpoint {
     /// A connection for this caller alone; waits at most `pool_timeout` for one.
     pub(crate) async fn session(self: &Arc<Self>) -> Result<Session, Fault> {
         self.maintained();
-        let pooled = self.pool.take(self.limit()).await?;
+        let limit = self.limit();
+        limit.begin()?;
+        let pooled = self.pool.take(limit).await?;
         Ok(Session::new(self.clone(), pooled))
     }
 
@@ -197,6 +204,7 @@ impl Endpoint {
 
     async fn look(&self) -> Result<Vec<Row>, Fault> {
         let mut checking = self.checking.lock().await;
+        self.pool.is_open()?;
         // Out of its place while it is used, so that a look that is given up leaves no half-used connection.
         let link = match checking
             .take()
@@ -339,7 +347,10 @@ async fn maintain(endpoint: Weak<Endpoint>, round: Duration) {
                     tracing::warn!(endpoint = %endpoint.name, %error, "Postgres fails its health check");
                 }
                 healthy = false;
-                endpoint.suspect();
+                // One that has no connection left for us is alive, and so are those that we have.
+                if error.is_suspect() || error.kind() == Kind::TimedOut {
+                    endpoint.suspect();
+                }
             }
         }
     }

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     PoolTimeout,
     /// Too many statements are under way on the shared connections.
     Busy,
+    /// The primary serves as many reads for the replicas as it may.
+    Spill,
     /// The endpoint is closed.
     Closed,
     /// The server has no connection left for us.
@@ -88,6 +90,11 @@ impl Fault {
         }
     }
 
+    /// After [`Endpoint::close`](super::Endpoint::close).
+    pub(super) fn closed() -> Self {
+        Self::new(Kind::Closed, "the connections to Postgres are closed")
+    }
+
     /// Time was up: the deadline's, or `late`'s own.
     pub(super) fn late(late: Kind, by_deadline: bool) -> Self {
         if by_deadline {
@@ -120,8 +127,7 @@ impl Fault {
         if error.as_db_error().is_none() {
             fault.kind = match words(error) {
                 "error performing TLS handshake" => Kind::Tls,
-                "invalid configuration" => Kind::Login,
-                "authentication error" => Kind::Login,
+                "invalid configuration" | "authentication error" => Kind::Login,
                 _ => Kind::Unreachable,
             };
             if fault.kind == Kind::Tls {
@@ -171,24 +177,10 @@ impl Fault {
         )
     }
 
-    /// Whether it says that the server could not be asked: another server may fare better.
-    pub(crate) const fn is_servers(&self) -> bool {
-        !matches!(
-            self.kind,
-            Kind::Deadline
-                | Kind::Conflict
-                | Kind::NoSchema
-                | Kind::Denied
-                | Kind::Nul
-                | Kind::Constraint
-                | Kind::Internal
-        )
-    }
-
     /// What it says to breakers and pickers.
     pub(crate) fn outcome(&self) -> Outcome {
         match (self.kind, self.sqlstate()) {
-            (Kind::PoolTimeout | Kind::Busy | Kind::Closed, _) => sqlstate::POOL_TIMEOUT,
+            (Kind::PoolTimeout | Kind::Busy | Kind::Spill | Kind::Closed, _) => sqlstate::POOL_TIMEOUT,
             (Kind::Deadline, _) => Outcome::NEUTRAL,
             // The server's fault, whatever the code says of the statement.
             (Kind::Login | Kind::NoDatabase, _) => {
@@ -360,6 +352,10 @@ impl From<Fault> for Error {
             },
             Kind::Busy => Self::Overloaded {
                 what: "the queue of the shared Postgres connections",
+                retry_after: RETRY_AFTER,
+            },
+            Kind::Spill => Self::Overloaded {
+                what: "the primary's share of the replicas' reads",
                 retry_after: RETRY_AFTER,
             },
             Kind::Full => Self::StorageFull { detail },

@@ -40,16 +40,6 @@ impl Limit {
         }
     }
 
-    /// The same, but over after `longest`.
-    pub(super) fn at_most(mut self, longest: Duration) -> Self {
-        let until = Instant::now() + longest;
-        if until < self.until {
-            self.until = until;
-            self.by_deadline = false;
-        }
-        self
-    }
-
     /// What is left, for the server's `statement_timeout`: whole milliseconds, at least one (0 means no limit).
     pub(super) fn statement_timeout_ms(&self) -> u64 {
         let left = self
@@ -62,9 +52,12 @@ impl Limit {
             .clamp(1, 2_147_483_647)
     }
 
-    /// Whether the request's deadline is what limits it.
-    pub(super) const fn is_deadline(&self) -> bool {
-        self.by_deadline
+    /// An error if it is over already: then nothing should be begun.
+    pub(super) fn begin(&self) -> Result<(), Fault> {
+        if self.until <= Instant::now() {
+            return Err(Fault::late(Kind::TimedOut, self.by_deadline));
+        }
+        Ok(())
     }
 
     /// Runs something within the limit.

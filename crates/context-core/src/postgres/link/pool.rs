@@ -12,10 +12,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use tokio::time::Instant;
 
 use super::connect::Connector;
 use super::fault::{Fault, Kind};
@@ -97,7 +97,7 @@ impl Pool {
                 self.pool.timeout_get(&waits).await.map_err(|error| match error {
                     PoolError::Backend(fault) => fault,
                     PoolError::Timeout(_) => Fault::late(Kind::PoolTimeout, false),
-                    PoolError::Closed => Fault::new(Kind::Closed, "the connections to Postgres are closed"),
+                    PoolError::Closed => Fault::closed(),
                     error => Fault::new(Kind::Internal, format!("the pool failed: {error}")),
                 })
             })
@@ -126,18 +126,18 @@ impl Pool {
     pub(super) fn maintain(&self) {
         let manager = self.pool.manager();
         let mut reasons = Vec::new();
-        let mut idle: Vec<(Duration, u64)> = Vec::new();
+        let mut idle: Vec<(Instant, u64)> = Vec::new();
         let worn = self.pool.retain(|link, _| {
             let reason = manager.worn(link);
             match reason {
                 Some(reason) => reasons.push(reason),
-                None => idle.push((link.idle_for(), link.id)),
+                None => idle.push((link.idle_since(), link.id)),
             }
             reason.is_none()
         });
-        reasons
-            .into_iter()
-            .for_each(|reason| self.connector.counters.closed(reason));
+        for reason in reasons {
+            self.connector.counters.closed(reason);
+        }
         // Dropped out here: `retain` holds the pool's lock.
         drop(worn.removed);
 
@@ -145,7 +145,7 @@ impl Pool {
         if surplus == 0 {
             return;
         }
-        idle.sort_unstable_by(|a, b| b.cmp(a));
+        idle.sort_unstable();
         idle.truncate(surplus);
         // One that was taken meanwhile is not seen by this pass.
         let trimmed = self
@@ -168,6 +168,15 @@ impl Pool {
     pub(super) fn close(&self) {
         self.drop_idle(Closed::Shutdown);
         self.pool.close();
+    }
+
+    /// An error once it is closed.
+    pub(super) fn is_open(&self) -> Result<(), Fault> {
+        if self.pool.is_closed() {
+            Err(Fault::closed())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn fill(&self, status: &mut PoolStatus) {

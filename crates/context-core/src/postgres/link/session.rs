@@ -101,9 +101,10 @@ impl Session {
             let done = done?;
             if let Err(fault) = begun {
                 // Then each statement was a transaction of its own.
-                return Err(match done.iter().any(Result::is_ok) {
-                    true => Fault::new(Kind::Lost, format!("a transaction did not begin: {fault}")),
-                    false => fault,
+                return Err(if done.iter().any(Result::is_ok) {
+                    Fault::new(Kind::Lost, format!("a transaction did not begin: {fault}"))
+                } else {
+                    fault
                 });
             }
             // The commit of a failed transaction is a rollback and no error, so the statements are asked first.
@@ -176,6 +177,7 @@ impl Session {
 
     /// Runs something on the connection; if that is given up, the connection is.
     async fn run<T>(&self, limit: Limit, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        limit.begin()?;
         let unfinished = Unfinished {
             session: self,
             finished: false,

@@ -91,7 +91,7 @@ impl Shared {
     /// `Busy` when every connection has `shared_in_flight` statements under way, or why none can be opened.
     pub(super) async fn turn(&self, limit: Limit) -> Result<Turn<'_>, Fault> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Fault::new(Kind::Closed, "the connections to Postgres are closed"));
+            return Err(Fault::closed());
         }
         let mut best: Option<(usize, &Slot, Arc<Line>)> = None;
         let mut vacant = None;
@@ -170,9 +170,11 @@ impl Shared {
         }
         // Never 0, which means that everything is answered.
         let now = self.now().max(1);
-        let _ = line
-            .unanswered
-            .compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
+        let first = |since: u64| (since == 0).then_some(now);
+        drop(
+            line.unanswered
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, first),
+        );
         Ok(Turn {
             shared: self,
             slot,
@@ -238,14 +240,13 @@ impl Turn<'_> {
     /// Says how it went; lets go of a connection that is of no use any more.
     pub(super) fn settle<T>(self, result: &Result<T, Fault>) {
         let reason = match result.as_ref().map_err(Fault::kind) {
-            // The server is known to have spoken.
-            Ok(_) => None,
             Err(Kind::Lost) => Some(Closed::Lost),
             // The whole time that a statement may take, and the server did not end it.
             Err(Kind::TimedOut) => Some(Closed::Abandoned),
             Err(Kind::Deadline) if self.is_stalled() => Some(Closed::Abandoned),
             Err(Kind::Deadline) => return,
-            Err(_) => None,
+            // The server is known to have spoken.
+            _ => None,
         };
         let Some(reason) = reason else {
             self.line.unanswered.store(0, Ordering::Release);

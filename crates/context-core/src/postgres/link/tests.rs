@@ -10,6 +10,10 @@ use tokio_postgres::types::Type;
 use super::*;
 use crate::settings::{DatabaseSettings, PreparedStatements};
 
+mod faults;
+mod login;
+mod pool;
+mod pooler;
 mod reads;
 
 /// Longer than anything here takes, also on a busy machine.
@@ -42,13 +46,11 @@ fn settings() -> DatabaseSettings {
         max_open_conns: 6,
         max_idle_conns: 3,
         shared_conns: 2,
-        pool_timeout: Duration::from_secs(5),
+        // The machine may be busy.
+        pool_timeout: SOON,
+        connect_timeout: SOON,
         ..DatabaseSettings::default()
     }
-}
-
-fn address(dsn: &str) -> Address {
-    address_with(dsn, &settings()).expect("a DSN of the harness")
 }
 
 fn address_with(dsn: &str, settings: &DatabaseSettings) -> crate::Result<Address> {

@@ -24,7 +24,7 @@ pub(super) struct Link {
     prepares: bool,
     born: Instant,
     expires: Option<Instant>,
-    /// When it was last given back, in milliseconds since its birth.
+    /// When it was last given back, in microseconds since its birth.
     idle_since: AtomicU64,
     connector: Arc<Connector>,
 }
@@ -67,14 +67,18 @@ impl Link {
 
     /// It is unused from now on.
     pub(super) fn rest(&self) {
-        let since = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.idle_since.store(since, Ordering::Relaxed);
+    }
+
+    /// When it was last given back.
+    pub(super) fn idle_since(&self) -> Instant {
+        self.born + Duration::from_micros(self.idle_since.load(Ordering::Relaxed))
     }
 
     /// How long it has been unused.
     pub(super) fn idle_for(&self) -> Duration {
-        let since = Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
-        self.born.elapsed().saturating_sub(since)
+        self.idle_since().elapsed()
     }
 
     /// Asks the server to stop what runs on it. It must not be used again.
