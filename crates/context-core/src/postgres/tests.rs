@@ -42,7 +42,7 @@ impl Scratch {
     }
 
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<PgContextStore> {
-        let store = PgContextStore::new(&self.settings(), clock).unwrap();
+        let store = PgContextStore::new(&self.settings().into(), clock).unwrap();
         store.prepare().await.unwrap();
         Arc::new(store)
     }

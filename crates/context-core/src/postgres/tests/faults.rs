@@ -19,7 +19,7 @@ fn settings(dsn: String) -> DatabaseSettings {
 }
 
 async fn open(settings: &DatabaseSettings) -> Arc<PgContextStore> {
-    let store = PgContextStore::new(settings, Arc::new(crate::SystemClock)).unwrap();
+    let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
     store.prepare().await.unwrap();
     Arc::new(store)
 }
@@ -195,7 +195,8 @@ async fn a_store_whose_database_comes_later_becomes_ready() {
     let cluster = PgCluster::builder().start().unwrap();
     cluster.primary().stop(Stop::Graceful).unwrap();
     let settings = settings(cluster.primary().dsn());
-    let store = Arc::new(PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap());
+    let store =
+        Arc::new(PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap());
     let error = store.prepare().await.unwrap_err();
     assert_eq!(error.code(), "unavailable", "{error}");
     store.prepare_in_background();
@@ -211,7 +212,7 @@ async fn a_store_whose_database_comes_later_becomes_ready() {
 async fn a_standby_is_not_taken_for_a_primary() {
     let cluster = PgCluster::builder().replicas(1).start().unwrap();
     let replica = cluster.replicas().next().unwrap();
-    let store = PgContextStore::new(&settings(replica.dsn()), Arc::new(crate::SystemClock)).unwrap();
+    let store = PgContextStore::new(&settings(replica.dsn()).into(), Arc::new(crate::SystemClock)).unwrap();
     let error = store.prepare().await.unwrap_err();
     assert!(error.to_string().contains("is a standby"), "{error}");
 }
@@ -225,7 +226,8 @@ async fn replicated_durability_waits_for_a_standby_and_needs_one() {
         statement_timeout: Duration::from_secs(1),
         ..settings(cluster.primary().dsn())
     };
-    let store = Arc::new(PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap());
+    let store =
+        Arc::new(PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap());
     let error = store.prepare().await.unwrap_err();
     assert!(error.to_string().contains("synchronous_standby_names"), "{error}");
     let primary = cluster.primary();
@@ -254,7 +256,7 @@ async fn replicated_durability_waits_for_a_standby_and_needs_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_not_there_is_named() {
     let settings = settings("postgres://u:hush-hush@127.0.0.1:1/d".to_owned());
-    let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
+    let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
     let error = store.prepare().await.unwrap_err();
     assert_eq!(error.code(), "unavailable");
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");

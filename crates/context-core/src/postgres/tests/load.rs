@@ -91,7 +91,8 @@ async fn a_full_queue_refuses_and_forgets_nothing() {
         write_queue: 8,
         ..scratch.settings()
     };
-    let store = Arc::new(PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap());
+    let store =
+        Arc::new(PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap());
     store.prepare().await.unwrap();
     create(store.as_ref(), 1).await;
     let appends: Vec<_> = (0..200)

@@ -12,7 +12,7 @@ async fn ten_servers_that_start_together_migrate_once() {
     };
     let starts: Vec<_> = (0..10)
         .map(|_| {
-            let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
+            let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
             tokio::spawn(async move {
                 store.prepare().await.unwrap();
                 store
@@ -57,7 +57,7 @@ async fn a_newer_schema_is_refused() {
             migrate,
             ..scratch.settings()
         };
-        let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
+        let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
         let error = store.prepare().await.unwrap_err();
         assert!(error.to_string().contains("version 1000"), "{error}");
         let error = store.check().await.unwrap_err();
@@ -73,7 +73,7 @@ async fn a_database_without_our_schema_says_what_to_do() {
         migrate: false,
         ..scratch.settings()
     };
-    let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
+    let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
     let error = store.prepare().await.unwrap_err();
     assert!(error.to_string().contains("contextkeep migrate"), "{error}");
     store.migrate().await.unwrap();
