@@ -7,6 +7,14 @@
 mod append;
 mod group;
 mod indexer;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "gauges and insight are built on the rest of it"
+    )
+)]
 pub(crate) mod link;
 mod migrate;
 mod purge;

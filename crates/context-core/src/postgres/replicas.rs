@@ -80,6 +80,9 @@ pub(crate) struct Demand {
     pub consistency: Consistency,
     /// For lists and searches: chooses among replicas; the read itself has to check it by [`guarded`].
     pub floor: Option<Floor>,
+    /// It may take longer than `replica_timeout`: a search, a long list. Not hedged, and how long it takes says
+    /// nothing about the replica.
+    pub slow: bool,
 }
 
 /// Who answered.

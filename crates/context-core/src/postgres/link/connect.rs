@@ -147,9 +147,10 @@ impl Connector {
         let client = match self.dial_with(&marked).await {
             Ok(client) => client,
             // The server itself takes the option, so whoever does not is not the server.
-            Err(fault) if fault.sqlstate() == Some("08P01") => {
+            Err(fault) if is_refusal(&fault) => {
+                let client = self.dial_with(config).await?;
                 self.found_pooler();
-                return Ok((self.dial_with(config).await?, false));
+                return Ok((client, false));
             }
             Err(fault) => return Err(fault),
         };
@@ -275,6 +276,19 @@ impl Connector {
         // Each change is one assignment, so a panic cannot leave it half done.
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether somebody answered, and refused for no reason that the server itself would have.
+fn is_refusal(fault: &Fault) -> bool {
+    !matches!(
+        fault.kind(),
+        Kind::Login
+            | Kind::NoDatabase
+            | Kind::TooManyConnections
+            | Kind::Starting
+            | Kind::ReadOnly
+            | Kind::Tls
+    ) && fault.sqlstate().is_some()
 }
 
 async fn connect<T>(config: &Config, tls: T) -> Result<(Client, JoinHandle<()>), Fault>

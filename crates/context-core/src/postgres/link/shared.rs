@@ -21,16 +21,16 @@ const STALL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Shared {
     connector: Arc<Connector>,
-    slots: Vec<Slot>,
+    slots: Vec<Arc<Slot>>,
     epoch: Instant,
-    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     line: RwLock<Option<Arc<Line>>>,
     /// Held by the one who opens it.
-    opening: tokio::sync::Mutex<()>,
+    opening: Arc<tokio::sync::Mutex<()>>,
+    closed: AtomicBool,
 }
 
 /// A connection and what is under way on it.
@@ -46,6 +46,27 @@ impl Slot {
     fn open(&self) -> Option<Arc<Line>> {
         let line = self.line.read().unwrap_or_else(PoisonError::into_inner).clone();
         line.filter(|line| !line.link.is_closed())
+    }
+
+    /// Opens it, unless that has been done meanwhile. Its lock is held by whoever calls this.
+    async fn fill(&self, connector: &Arc<Connector>) -> Result<Arc<Line>, Fault> {
+        if let Some(line) = self.open() {
+            return Ok(line);
+        }
+        let line = Arc::new(Line {
+            link: connector.open().await?,
+            in_flight: AtomicUsize::new(0),
+            unanswered: AtomicU64::new(0),
+        });
+        if self.put(Some(line.clone())).is_some() {
+            connector.counters.closed(Closed::Lost);
+        }
+        // After it was put: whoever closes looks in the other order.
+        if self.closed.load(Ordering::SeqCst) {
+            drop(self.put(None));
+            return Err(Fault::closed());
+        }
+        Ok(line)
     }
 
     fn put(&self, line: Option<Arc<Line>>) -> Option<Arc<Line>> {
@@ -76,23 +97,20 @@ pub(super) struct Turn<'a> {
 
 impl Shared {
     pub(super) fn new(connector: Arc<Connector>) -> Self {
-        let slots = (0..connector.settings.shared).map(|_| Slot::default()).collect();
+        let slots = (0..connector.settings.shared).map(|_| Arc::default()).collect();
         Self {
             connector,
             slots,
             epoch: Instant::now(),
-            closed: AtomicBool::new(false),
         }
     }
 
-    /// A turn on the connection with the least to do; opens another one if all are busy and there may be more.
+    /// A turn on the connection with the least to do. If all are busy and there may be more, another one is opened
+    /// meanwhile.
     ///
     /// # Errors
     /// `Busy` when every connection has `shared_in_flight` statements under way, or why none can be opened.
     pub(super) async fn turn(&self, limit: Limit) -> Result<Turn<'_>, Fault> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Fault::closed());
-        }
         let mut best: Option<(usize, &Slot, Arc<Line>)> = None;
         let mut vacant = None;
         for slot in &self.slots {
@@ -106,52 +124,37 @@ impl Shared {
                 }
             }
         }
-        match (best, vacant) {
-            (Some((load, slot, line)), Some(vacant)) if load > 0 => {
-                // Somebody else opening it, or nobody being able to, is no reason to wait.
-                let opened = match vacant.opening.try_lock() {
-                    Ok(alone) => limit
-                        .run(Kind::Unreachable, self.fill_slot(vacant, alone))
-                        .await
-                        .ok(),
-                    Err(_) => None,
-                };
-                let (slot, line) = opened.map_or((slot, line), |line| (vacant, line));
-                self.begin(slot, line)
+        if let Some((load, slot, line)) = best {
+            if let Some(vacant) = vacant.filter(|_| load > 0) {
+                self.open_meanwhile(vacant);
             }
-            (Some((_, slot, line)), _) => self.begin(slot, line),
-            (None, vacant) => {
-                let vacant =
-                    vacant.ok_or_else(|| Fault::new(Kind::Internal, "there is no shared connection"))?;
-                let line = limit
-                    .run(Kind::Unreachable, async {
-                        let alone = vacant.opening.lock().await;
-                        self.fill_slot(vacant, alone).await
-                    })
-                    .await?;
-                self.begin(vacant, line)
-            }
+            return self.begin(slot, line);
         }
+        let slot = vacant.ok_or_else(|| Fault::new(Kind::Internal, "there is no shared connection"))?;
+        if slot.closed.load(Ordering::SeqCst) {
+            return Err(Fault::closed());
+        }
+        let line = limit
+            .run(Kind::Unreachable, async {
+                let _alone = slot.opening.lock().await;
+                slot.fill(&self.connector).await
+            })
+            .await?;
+        self.begin(slot, line)
     }
 
-    async fn fill_slot(
-        &self,
-        slot: &Slot,
-        alone: tokio::sync::MutexGuard<'_, ()>,
-    ) -> Result<Arc<Line>, Fault> {
-        if let Some(line) = slot.open() {
-            return Ok(line);
-        }
-        let line = Arc::new(Line {
-            link: self.connector.open().await?,
-            in_flight: AtomicUsize::new(0),
-            unanswered: AtomicU64::new(0),
+    /// Nobody waits for it: they have a connection.
+    fn open_meanwhile(&self, slot: &Arc<Slot>) {
+        let Ok(alone) = slot.opening.clone().try_lock_owned() else {
+            return;
+        };
+        let (slot, connector) = (slot.clone(), self.connector.clone());
+        tokio::spawn(async move {
+            if let Err(error) = slot.fill(&connector).await {
+                tracing::debug!(%error, "another shared connection was not opened");
+            }
+            drop(alone);
         });
-        if slot.put(Some(line.clone())).is_some() {
-            self.connector.counters.closed(Closed::Lost);
-        }
-        drop(alone);
-        Ok(line)
     }
 
     fn begin<'a>(&'a self, slot: &'a Slot, line: Arc<Line>) -> Result<Turn<'a>, Fault> {
@@ -170,11 +173,9 @@ impl Shared {
         }
         // Never 0, which means that everything is answered.
         let now = self.now().max(1);
-        let first = |since: u64| (since == 0).then_some(now);
-        drop(
-            line.unanswered
-                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, first),
-        );
+        let _earlier = line
+            .unanswered
+            .compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
         Ok(Turn {
             shared: self,
             slot,
@@ -220,12 +221,14 @@ impl Shared {
 
     /// Refuses new callers, and lets go of all connections.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        for slot in &self.slots {
+            slot.closed.store(true, Ordering::SeqCst);
+        }
         self.drop_all(Closed::Shutdown);
     }
 
     pub(super) fn fill(&self, status: &mut PoolStatus) {
-        for line in self.slots.iter().filter_map(Slot::open) {
+        for line in self.slots.iter().filter_map(|slot| slot.open()) {
             status.shared += 1;
             status.shared_in_flight += line.in_flight.load(Ordering::Relaxed);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use contextkeep_resilience::breaker::Permit;
 use contextkeep_resilience::replicas::{Picked, Tried};
@@ -52,8 +53,13 @@ impl Replicas {
         }
         let _booked = self.budget.call();
         let hop = match self.others(demand) {
+            // Nothing was looked at yet: no reason to refuse anybody.
+            None if self.epoch().is_none() => {
+                add(&self.counts.primary);
+                return self.on_primary(&op).await;
+            }
             None => Hop::None,
-            Some(others) => match self.on_replicas(others, &op, &accept).await {
+            Some(others) => match self.on_replicas(others, demand.slow, &op, &accept).await {
                 Some(Ok(served)) if accept(&served.value) => {
                     add(&self.counts.replica);
                     return Ok(served);
@@ -114,6 +120,7 @@ impl Replicas {
     async fn on_replicas<T, Op, Reading>(
         self: &Arc<Self>,
         others: Tried,
+        slow: bool,
         op: &Op,
         accept: &(impl Fn(&T) -> bool + Send + Sync),
     ) -> Option<Result<Served<T>, Fault>>
@@ -123,18 +130,19 @@ impl Replicas {
     {
         let will_do =
             |result: &Result<Served<T>, Fault>| result.as_ref().is_ok_and(|served| accept(&served.value));
-        let first = self.begin(others)?;
+        let hedge = self.hedge.as_ref().filter(|_| !slow);
+        let first = self.begin(others, slow)?;
         let tried = others.and(first.index());
         let mut first = Box::pin(self.on_replica(first, op));
 
-        let early = match &self.hedge {
+        let early = match hedge {
             None => Some(first.as_mut().await),
             Some(hedge) => {
                 let early = tokio::time::timeout(hedge.delay(), first.as_mut()).await.ok();
                 if early.is_some() {
-                    hedge.in_time()
+                    hedge.in_time();
                 } else {
-                    hedge.late()
+                    hedge.late();
                 }
                 early
             }
@@ -145,7 +153,7 @@ impl Replicas {
             let Some(_extra) = mends.then(|| self.budget.try_spend(Extra::Retry)).flatten() else {
                 return Some(result);
             };
-            let Some(second) = self.begin_untried(tried) else {
+            let Some(second) = self.begin_untried(tried, slow) else {
                 return Some(result);
             };
             return Some(self.on_replica(second, op).await);
@@ -155,7 +163,8 @@ impl Replicas {
             .hedge
             .as_ref()
             .and_then(contextkeep_resilience::Hedge::try_start);
-        let Some((_leave, second)) = leave.and_then(|leave| Some((leave, self.begin_untried(tried)?))) else {
+        let Some((_leave, second)) = leave.and_then(|leave| Some((leave, self.begin_untried(tried, slow)?)))
+        else {
             return Some(first.await);
         };
         add(&self.counts.hedged);
@@ -180,7 +189,7 @@ impl Replicas {
     }
 
     /// A replica out of those that are not left out, with its breaker's leave.
-    fn begin(&self, others: Tried) -> Option<Attempt> {
+    fn begin(&self, others: Tried, slow: bool) -> Option<Attempt> {
         let picked = self.set.pick(others).ok()?;
         // The picker falls back to those that were left out; here they are out for a reason.
         if others.contains(picked.index()) {
@@ -190,13 +199,14 @@ impl Replicas {
         Some(Attempt {
             picked: Some(picked),
             permit,
+            slow,
         })
     }
 
     /// As [`Replicas::begin`], for a second one.
-    fn begin_untried(&self, tried: Tried) -> Option<Attempt> {
+    fn begin_untried(&self, tried: Tried, slow: bool) -> Option<Attempt> {
         let all = (0..self.set.endpoints().len()).all(|index| tried.contains(index));
-        if all { None } else { self.begin(tried) }
+        if all { None } else { self.begin(tried, slow) }
     }
 
     async fn on_replica<T, Op, Reading>(
@@ -210,7 +220,13 @@ impl Replicas {
     {
         let member = self.member(attempt.index()).clone();
         let endpoint = member.endpoint.clone();
-        let reading = tokio::time::timeout(self.settings.replica_timeout, op(endpoint.clone()));
+        // A slow one ends by the statement's own limit.
+        let patience = if attempt.slow {
+            Duration::MAX
+        } else {
+            self.settings.replica_timeout
+        };
+        let reading = tokio::time::timeout(patience, op(endpoint.clone()));
         let result = reading.await.unwrap_or_else(|_| {
             Err(Fault::new(
                 Kind::TimedOut,
@@ -242,6 +258,7 @@ impl Replicas {
 struct Attempt {
     picked: Option<Picked<Arc<Member>>>,
     permit: Option<Permit>,
+    slow: bool,
 }
 
 impl Attempt {
@@ -250,7 +267,11 @@ impl Attempt {
     }
 
     fn end<T>(mut self, result: &Result<T, Fault>) {
-        let outcome = result.as_ref().map_or_else(Fault::outcome, |_| Outcome::SUCCESS);
+        let outcome = match result {
+            Ok(_) if self.slow => Outcome::NEUTRAL,
+            Ok(_) => Outcome::SUCCESS,
+            Err(fault) => fault.outcome(),
+        };
         // The caller's deadline is an abandonment, which the breaker judges by its time.
         let is_deadline = matches!(result, Err(fault) if fault.kind() == Kind::Deadline);
         if let Some(permit) = self.permit.take().filter(|_| !is_deadline) {
@@ -264,7 +285,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(picked) = self.picked.take() {
+        if let Some(picked) = self.picked.take().filter(|_| !self.slow) {
             picked.record(Outcome::SUCCESS);
         }
     }

@@ -117,7 +117,7 @@ mod tests {
     fn asking(consistency: Consistency) -> Demand {
         Demand {
             consistency,
-            floor: None,
+            ..Demand::default()
         }
     }
 

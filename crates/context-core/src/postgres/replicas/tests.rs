@@ -155,7 +155,7 @@ async fn read_version(endpoint: Arc<Endpoint>) -> Result<i64, Fault> {
 fn asking(consistency: Consistency) -> Demand {
     Demand {
         consistency,
-        floor: None,
+        ..Demand::default()
     }
 }
 

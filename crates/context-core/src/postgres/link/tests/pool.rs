@@ -114,7 +114,7 @@ async fn conn_max_idle_time_closes_what_nobody_uses() {
     drop(endpoint.session().await.unwrap());
     endpoint.query(&ONE, &[]).await.unwrap();
     eventually_async("idle connections to be closed", SOON, async || {
-        let status = endpoint.status();
+        let status: PoolStatus = endpoint.status();
         (status.open == 1 && status.idle == 0 && status.shared == 0).then_some(())
     })
     .await;

@@ -94,6 +94,22 @@ async fn a_transaction_is_one_round_trip_and_all_or_nothing() {
     // The session goes on, and nothing of the failed one is there.
     assert_eq!(session.query(&ALL, &[]).await.unwrap().len(), 2);
 
+    // Without a transaction each is one of its own, in one round trip.
+    let rows = session
+        .batch(&[
+            Call {
+                statement: &ALL,
+                params: &[],
+            },
+            Call {
+                statement: &ONE,
+                params: &[],
+            },
+        ])
+        .await
+        .unwrap();
+    assert_eq!((rows[0].len(), rows[1].len()), (2, 1));
+
     session.begin().await.unwrap();
     session.execute(&PUT, &[&three]).await.unwrap();
     // Dropped half way: rolled back before anybody else gets the connection.
@@ -108,4 +124,47 @@ async fn a_transaction_is_one_round_trip_and_all_or_nothing() {
     session.commit().await.unwrap();
     assert_eq!(endpoint.query(&ALL, &[]).await.unwrap().len(), 3);
     at_rest(cluster.primary(), 5).await;
+}
+
+#[derive(Debug, Default)]
+struct Heard(std::sync::Mutex<Vec<(&'static str, bool)>>);
+
+impl Watch for Heard {
+    fn ran(&self, statement: &'static Statement, took: Duration, failed: bool) {
+        assert!(took > Duration::ZERO);
+        self.0.lock().unwrap().push((statement.name, failed));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs server binaries"]
+async fn each_statement_is_heard_of_by_name() {
+    static WRONG: Statement = Statement {
+        name: "wrong",
+        sql: "SELECT 1 FROM absent",
+        types: &[],
+    };
+    let cluster = PgCluster::builder().start().unwrap();
+    let heard = Arc::new(Heard::default());
+    let settings = settings();
+    let address = address_with(&cluster.primary().dsn(), &settings).unwrap();
+    let endpoint = Endpoint::new("test", address, LinkSettings::from(&settings), heard.clone()).unwrap();
+    endpoint.query(&ONE, &[]).await.unwrap();
+    let fault = endpoint.query(&WRONG, &[]).await.unwrap_err();
+    assert_eq!((fault.kind(), fault.is_suspect()), (Kind::NoSchema, false));
+    assert!(fault.to_string().contains("contextkeep migrate"), "{fault}");
+    let call = Call {
+        statement: &BACKEND,
+        params: &[],
+    };
+    endpoint.pair(call, call).await.unwrap();
+    endpoint.session().await.unwrap().transact(&[call]).await.unwrap();
+    let expected = [
+        ("one", false),
+        ("wrong", true),
+        ("backend", false),
+        ("backend", false),
+        ("backend", false),
+    ];
+    assert_eq!(*heard.0.lock().unwrap(), expected);
 }

@@ -25,6 +25,15 @@ async fn a_lagging_replica_is_left_out_and_comes_back() {
     bench.until_state("pg-replica-2", State::Lagging).await;
     let status = bench.replicas.status();
     assert!(status[1].lag_bytes.unwrap() > 64 << 10, "{status:?}");
+    assert!(status[1].lag.unwrap() > Duration::from_millis(200), "{status:?}");
+    let roles: Vec<_> = status
+        .iter()
+        .map(|member| (member.is_primary, member.in_recovery))
+        .collect();
+    assert_eq!(
+        roles,
+        [(true, Some(false)), (false, Some(true)), (false, Some(true))]
+    );
 
     let served = bench.version(Demand::default(), 0).await.unwrap();
     assert_eq!((served.value, served.from), (20_000, ServedBy::Primary));
@@ -67,6 +76,8 @@ async fn a_frozen_replica_slows_no_read_beyond_the_limit_and_comes_back() {
     }
     // One try of 500 ms and the primary; the rest is for a busy machine.
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    let before = bench.replicas.tallies();
+    assert!(before.hedged >= 1 && before.hedge_won >= 1, "{before:?}");
     bench.until_state("pg-replica-1", State::Down).await;
     let before = bench.replicas.tallies();
     for _ in 0..50 {
@@ -77,6 +88,14 @@ async fn a_frozen_replica_slows_no_read_beyond_the_limit_and_comes_back() {
 
     frozen.thaw().unwrap();
     bench.until_state("pg-replica-1", State::Healthy).await;
+    bench
+        .until("nothing to be under way, and no breaker to be open", |status| {
+            let calm = |member: &MemberStatus| {
+                member.in_flight == 0 && member.breaker == contextkeep_resilience::breaker::State::Closed
+            };
+            status.iter().all(calm)
+        })
+        .await;
     eventually_async("it to serve again", SOON, async || {
         let served = bench.version(Demand::default(), 0).await.unwrap();
         (&**served.by.name() == "pg-replica-1").then_some(())
