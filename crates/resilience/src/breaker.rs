@@ -56,6 +56,7 @@ pub use self::permit::Permit;
 pub use self::snapshot::{Snapshot, State, Tallies};
 use crate::classify::{AnyError, Classify, judge};
 use crate::error::{Error, Rejected, Why};
+use crate::name::Name;
 use crate::outcome::Outcome;
 
 /// A circuit breaker. Clones share one state.
@@ -66,7 +67,7 @@ pub struct Breaker {
 
 impl Breaker {
     /// A builder with the defaults; the name appears in rejections and events.
-    pub fn builder(name: impl Into<Arc<str>>) -> BreakerBuilder {
+    pub fn builder(name: impl Into<Name>) -> BreakerBuilder {
         BreakerBuilder::new(name.into())
     }
 
@@ -103,12 +104,12 @@ impl Breaker {
     ///
     /// # Cancellation
     /// Dropping the future abandons the call: see [`Abandoned`].
-    pub async fn call<T, E, F, Fut>(&self, op: F) -> Result<T, Error<E>>
+    pub fn call<T, E, F, Fut>(&self, op: F) -> impl Future<Output = Result<T, Error<E>>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.call_with(&AnyError, op).await
+        self.call_with(&AnyError, op)
     }
 
     /// Guards a call under a classifier.
@@ -123,10 +124,16 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let held = Held::new(&*self.core, self.core.acquire()?);
+        let permit = self.lend()?;
         let result = op().await.map_err(Error::Inner);
-        conclude_held(held, classify, &result);
+        conclude_held(permit, classify, &result);
         result
+    }
+
+    /// [`Self::try_acquire`] without counting references.
+    #[inline]
+    pub(crate) fn lend(&self) -> Result<Lent<'_>, Rejected> {
+        Ok(Held::new(&*self.core, self.core.acquire()?))
     }
 
     /// Where it stands. An open breaker stays open until a call comes, however late.
@@ -185,6 +192,9 @@ impl fmt::Debug for Breaker {
     }
 }
 
+/// A permit that borrows its breaker.
+pub(crate) type Lent<'a> = Held<&'a Core>;
+
 /// Ends a permit by a result that may be one of our own refusals, and says what the result means.
 pub(crate) fn conclude<T, E>(
     permit: Permit,
@@ -195,7 +205,7 @@ pub(crate) fn conclude<T, E>(
 }
 
 /// A deadline is the caller's, so it is booked as the abandonment it is.
-fn conclude_held<T, E, H: Deref<Target = Core>>(
+pub(crate) fn conclude_held<T, E, H: Deref<Target = Core>>(
     held: Held<H>,
     classify: &(impl Classify<T, E> + ?Sized),
     result: &Result<T, Error<E>>,

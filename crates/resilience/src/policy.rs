@@ -22,7 +22,7 @@ mod attempt;
 mod builder;
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,18 +32,19 @@ pub use self::builder::{PolicyBuilder, Precedes, stage};
 use crate::budget::InFlight;
 use crate::classify::{AnyError, Classify};
 use crate::clock::Clock;
-use crate::deadline::{Deadline, enter};
+use crate::deadline::Deadline;
 use crate::error::{Error, Rejected, Why};
 use crate::fallback::{Fallback, Served};
 use crate::hedge::Hedge;
+use crate::name::Name;
 use crate::outcome::{Idempotent, Outcome, Verdict};
 use crate::replicas::{Replicas, Tried};
 use crate::retry::{Ended, Retry};
-use crate::timer::within;
+use crate::timer::{within, within_scope};
 
 /// A stack of guards around one dependency or a set of replicas. Built once, shared by reference or `Arc`.
 pub struct Policy<C = AnyError, T = ()> {
-    name: Arc<str>,
+    name: Name,
     classify: C,
     fallback: Option<Fallback>,
     total: Option<Duration>,
@@ -76,10 +77,10 @@ impl<C, T> Policy<C, T> {
     ///
     /// # Cancellation
     /// Dropping the future drops what is in flight and gives everything back: slots, probes, budget.
-    pub async fn run<R, E, F, Fut>(&self, idempotent: Idempotent, op: F) -> Result<R, Error<E>>
+    pub async fn run<'a, R, E, F, Fut>(&'a self, idempotent: Idempotent, op: F) -> Result<R, Error<E>>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         self.timed(idempotent, &op).await.0
@@ -93,15 +94,15 @@ impl<C, T> Policy<C, T> {
     ///
     /// # Cancellation
     /// As [`Self::run`].
-    pub async fn run_or<R, E, F, Fut, G, Last>(
-        &self,
+    pub async fn run_or<'a, R, E, F, Fut, G, Last>(
+        &'a self,
         idempotent: Idempotent,
         op: F,
         fallback: G,
     ) -> Result<Served<R>, Error<E>>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
         G: FnOnce(&Error<E>) -> Last,
         Last: Future<Output = Option<Served<R>>>,
@@ -115,17 +116,17 @@ impl<C, T> Policy<C, T> {
         let Some(bounds) = self.fallback.filter(|_| !is_answer) else {
             return Err(error);
         };
-        let served = within(|| Some(bounds.timeout), pin!(fallback(&error)))
+        let served = within(|| Some(bounds.timeout), pin!(fallback(&error)), pin!(None))
             .await
             .flatten();
         served.filter(|served| bounds.allows(served)).ok_or(error)
     }
 
     /// Stage 2.
-    async fn timed<R, E, F, Fut>(&self, idempotent: Idempotent, op: &F) -> Judged<R, E>
+    async fn timed<'a, R, E, F, Fut>(&'a self, idempotent: Idempotent, op: &F) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         let now = self.clock.now();
@@ -141,27 +142,23 @@ impl<C, T> Policy<C, T> {
         if remaining.is_zero() {
             return self.refuse(Why::Deadline);
         }
-        let mut work = pin!(self.retried(idempotent, Some(deadline), op));
-        let scoped = poll_fn(move |context| {
-            let _scope = enter(deadline);
-            work.as_mut().poll(context)
-        });
-        match within(|| Some(remaining), pin!(scoped)).await {
+        let work = pin!(self.retried(idempotent, Some(deadline), op));
+        match within_scope(Some(deadline), || Some(remaining), work, pin!(None)).await {
             Some(judged) => judged,
             None => self.refuse(Why::Deadline),
         }
     }
 
     /// Stage 3.
-    async fn retried<R, E, F, Fut>(
-        &self,
+    async fn retried<'a, R, E, F, Fut>(
+        &'a self,
         idempotent: Idempotent,
         deadline: Option<Deadline>,
         op: &F,
     ) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         let _call = self.book_call();
@@ -203,7 +200,7 @@ impl<C, T> Policy<C, T> {
     }
 
     fn refuse<R, E>(&self, why: Why) -> Judged<R, E> {
-        refused(Rejected::new(Arc::clone(&self.name), why, None))
+        refused(Rejected::new(self.name.clone(), why, None))
     }
 }
 

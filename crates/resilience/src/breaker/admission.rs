@@ -1,6 +1,5 @@
 //! Who may call.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::State;
@@ -121,7 +120,7 @@ impl Core {
     }
 
     fn reject(&self, why: Why, retry_after: Option<Duration>) -> Rejected {
-        Rejected::new(Arc::clone(&self.name), why, retry_after)
+        Rejected::new(self.name.clone(), why, retry_after)
     }
 }
 

@@ -8,13 +8,14 @@ use super::config::{Abandoned, Config, ConfigError, HalfOpen, Window, ppm};
 use super::machine::Core;
 use crate::backoff::{Backoff, Jitter};
 use crate::clock::{Clock, SystemClock, whole_nanos};
+use crate::name::Name;
 use crate::random::{Random, SplitMix};
 
 /// Builds a [`Breaker`]. Starts from the values in the crate's defaults table for a database write.
 #[derive(Debug)]
 #[must_use]
 pub struct BreakerBuilder {
-    name: Arc<str>,
+    name: Name,
     failure_rate: Option<f64>,
     slow_rate: Option<f64>,
     config: Config,
@@ -24,7 +25,7 @@ pub struct BreakerBuilder {
 }
 
 impl BreakerBuilder {
-    pub(super) fn new(name: Arc<str>) -> Self {
+    pub(super) fn new(name: Name) -> Self {
         Self {
             name,
             failure_rate: Some(0.5),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::State;
 use super::machine::Core;
 use crate::clock::Nanos;
+use crate::name::Name;
 
 /// Why a breaker changed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +42,7 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
     /// The breaker's name.
-    pub breaker: Arc<str>,
+    pub breaker: Name,
     /// The generation that begins here. Listeners see generations in order, without gaps from their first.
     pub generation: u64,
     /// The state left.

@@ -47,7 +47,7 @@ impl Core {
         self.streak.clear(generation);
         cold.since = now;
         self.control.publish(Word::new(to, generation));
-        let breaker = Arc::clone(&self.name);
+        let breaker = self.name.clone();
         cold.outbox.push(Transition {
             breaker,
             generation,

@@ -12,6 +12,7 @@ use crate::classify::AnyError;
 use crate::clock::{Clock, TokioClock};
 use crate::fallback::Fallback;
 use crate::hedge::Hedge;
+use crate::name::Name;
 use crate::random::SplitMix;
 use crate::replicas::{Endpoint, Panic, Replicas};
 use crate::retry::Retry;
@@ -65,7 +66,7 @@ order! { Start, Fallback, Total, Retry, Hedge, Place, Queue, Attempt }
 /// Builds a [`Policy`] from the outside in.
 #[must_use]
 pub struct PolicyBuilder<S, C = AnyError, T = ()> {
-    name: Arc<str>,
+    name: Name,
     classify: C,
     fallback: Option<Fallback>,
     total: Option<Duration>,
@@ -80,7 +81,7 @@ pub struct PolicyBuilder<S, C = AnyError, T = ()> {
 
 impl Policy {
     /// A policy without any stage. Every error is a failure until it is given a classifier.
-    pub fn named(name: impl Into<Arc<str>>) -> PolicyBuilder<stage::Start> {
+    pub fn named(name: impl Into<Name>) -> PolicyBuilder<stage::Start> {
         PolicyBuilder {
             name: name.into(),
             classify: AnyError,
@@ -205,7 +206,7 @@ impl<S, C> PolicyBuilder<S, C, ()> {
             None => endpoint,
         };
         let (penalty, clock) = (Duration::from_secs(5), Arc::clone(&self.clock));
-        let name = Arc::clone(&self.name);
+        let name = self.name.clone();
         let only = Replicas::with(
             name,
             [endpoint],
@@ -241,7 +242,7 @@ impl<S, C> PolicyBuilder<S, C, ()> {
 impl<S, C, T> PolicyBuilder<S, C, T> {
     /// The policy. Without stage 5 it has no endpoint and refuses every call.
     pub fn build(self) -> Policy<C, T> {
-        let empty = || Replicas::new(Arc::clone(&self.name), []);
+        let empty = || Replicas::new(self.name.clone(), []);
         Policy {
             replicas: self.replicas.unwrap_or_else(empty),
             name: self.name,

@@ -181,7 +181,7 @@ fn a_policy_gives_everything_back() {
             .attempt_timeout(ms(500))
             .build();
         async move {
-            let op = |attempt: Attempt<_>| work(attempt.number());
+            let op = |attempt: Attempt<'_, _>| work(attempt.number());
             let last = |_: &Error<_>| async { Some(Served::default_value(0)) };
             let result = policy.run_or(Idempotent::Yes, op, last).await;
             assert!(
