@@ -13,7 +13,7 @@ mod cancellation;
 mod defects;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
-mod live_http;
+mod live;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
 mod metastability;
