@@ -44,13 +44,18 @@ use crate::timer::{within, within_scope};
 
 /// A stack of guards around one dependency or a set of replicas. Built once, shared by reference or `Arc`.
 pub struct Policy<C = AnyError, T = ()> {
-    name: Name,
+    plan: Plan,
     classify: C,
+    replicas: Replicas<T>,
+}
+
+/// The stages, but for the one that knows what an endpoint is.
+struct Plan {
+    name: Name,
     fallback: Option<Fallback>,
     total: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
-    replicas: Replicas<T>,
     queue_wait: Option<Duration>,
     attempt_timeout: Option<Duration>,
     clock: Arc<dyn Clock>,
@@ -62,7 +67,7 @@ type Judged<R, E> = (Result<R, Error<E>>, Outcome);
 impl<C, T> Policy<C, T> {
     /// Its name, as in refusals.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.plan.name
     }
 
     /// The endpoints with their breakers.
@@ -113,7 +118,7 @@ impl<C, T> Policy<C, T> {
             Err(error) => error,
         };
         let is_answer = !error.is_local() && outcome.verdict == Verdict::Neutral;
-        let Some(bounds) = self.fallback.filter(|_| !is_answer) else {
+        let Some(bounds) = self.plan.fallback.filter(|_| !is_answer) else {
             return Err(error);
         };
         let served = within(|| Some(bounds.timeout), pin!(fallback(&error)), pin!(None))
@@ -129,8 +134,8 @@ impl<C, T> Policy<C, T> {
         F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
-        let now = self.clock.now();
-        let own = self.total.map(|total| Deadline::at(now.after(total)));
+        let now = self.plan.clock.now();
+        let own = self.plan.total.map(|total| Deadline::at(now.after(total)));
         let deadline = match (own, Deadline::current()) {
             (Some(own), Some(outer)) => Some(own.min(outer)),
             (own, outer) => own.or(outer),
@@ -169,14 +174,14 @@ impl<C, T> Policy<C, T> {
             attempts += 1;
             let (result, outcome) = self.hedged(idempotent, attempts, &mut tried, deadline, op).await;
             drop(leave.take());
-            let (Some(retry), Err(error)) = (&self.retry, &result) else {
+            let (Some(retry), Err(error)) = (&self.plan.retry, &result) else {
                 return (result, outcome);
             };
             let ended = Ended {
                 attempts,
                 outcome,
                 refusal: error.rejected().map(|rejected| rejected.why),
-                remaining: deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default()),
+                remaining: deadline.map(|deadline| deadline.remaining(&*self.plan.clock).unwrap_or_default()),
             };
             let Some(planned) = retry.plan(idempotent, &ended) else {
                 return (result, outcome);
@@ -190,8 +195,9 @@ impl<C, T> Policy<C, T> {
 
     /// Retries and hedges usually share a budget; a call is booked in it once.
     fn book_call(&self) -> (Option<InFlight>, Option<InFlight>) {
-        let retry = self.retry.as_ref().and_then(Retry::budget);
+        let retry = self.plan.retry.as_ref().and_then(Retry::budget);
         let hedge = self
+            .plan
             .hedge
             .as_ref()
             .map(Hedge::budget)
@@ -200,7 +206,7 @@ impl<C, T> Policy<C, T> {
     }
 
     fn refuse<R, E>(&self, why: Why) -> Judged<R, E> {
-        refused(Rejected::new(self.name.clone(), why, None))
+        refused(Rejected::new(self.plan.name.clone(), why, None))
     }
 }
 
@@ -212,7 +218,7 @@ fn refused<R, E>(rejected: Rejected) -> Judged<R, E> {
 impl<C, T: fmt::Debug> fmt::Debug for Policy<C, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy")
-            .field("name", &self.name)
+            .field("name", &self.plan.name)
             .field("replicas", &self.replicas)
             .finish_non_exhaustive()
     }

@@ -109,7 +109,7 @@ impl<C, T> Policy<C, T> {
             tried: *tried,
             deadline,
         };
-        let Some(hedge) = self.hedge.as_ref().filter(|_| idempotent == Idempotent::Yes) else {
+        let Some(hedge) = self.plan.hedge.as_ref().filter(|_| idempotent == Idempotent::Yes) else {
             return self.one(brief, picked, op).await;
         };
         let mut first = pin!(self.one(brief, picked, op));
@@ -141,7 +141,7 @@ impl<C, T> Policy<C, T> {
         tried: Tried,
         deadline: Option<Deadline>,
     ) -> Option<(Picked<'_, T>, Leave)> {
-        let remaining = left(deadline, &*self.clock);
+        let remaining = left(deadline, &*self.plan.clock);
         if remaining.is_some_and(|remaining| remaining < hedge.delay()) {
             return None;
         }
@@ -193,8 +193,10 @@ impl<C, T> Policy<C, T> {
         if !bulkhead.has_queue() {
             return bulkhead.try_acquire();
         }
-        let remaining = left(deadline, &*self.clock);
-        bulkhead.acquire_within(least(self.queue_wait, remaining)).await
+        let remaining = left(deadline, &*self.plan.clock);
+        bulkhead
+            .acquire_within(least(self.plan.queue_wait, remaining))
+            .await
     }
 
     /// Stage 7.
@@ -216,15 +218,15 @@ impl<C, T> Policy<C, T> {
             index: picked.index(),
             number: brief.number,
             hedge: brief.hedge,
-            timeout: self.attempt_timeout,
+            timeout: self.plan.attempt_timeout,
             deadline: brief.deadline,
-            clock: &*self.clock,
+            clock: &*self.plan.clock,
         };
         // Asked for when the first poll was not enough: what remains is measured then.
-        let limit = || least(self.attempt_timeout, left(brief.deadline, &*self.clock));
+        let limit = || least(self.plan.attempt_timeout, left(brief.deadline, &*self.plan.clock));
         let result = match within(limit, pin!(op(attempt)), pin!(None)).await {
             Some(result) => result.map_err(Error::Inner),
-            None => Err(Rejected::new(self.name.clone(), self.which_limit(brief.deadline), None).into()),
+            None => Err(Rejected::new(self.plan.name.clone(), self.which_limit(brief.deadline), None).into()),
         };
         drop(room);
         let outcome = match permit {
@@ -237,7 +239,7 @@ impl<C, T> Policy<C, T> {
 
     /// Whose limit it was that ran out: the deadline's, if that has passed.
     fn which_limit(&self, deadline: Option<Deadline>) -> Why {
-        let over = left(deadline, &*self.clock).is_some_and(|left| left.is_zero());
+        let over = left(deadline, &*self.plan.clock).is_some_and(|left| left.is_zero());
         if over { Why::Deadline } else { Why::AttemptTimeout }
     }
 }
