@@ -26,3 +26,6 @@ mod simulation;
 #[cfg(test)]
 #[cfg(all(feature = "tokio", feature = "tower"))]
 mod tower_contract;
+#[cfg(test)]
+#[cfg(all(feature = "tokio", feature = "tower"))]
+mod tower_readiness;
