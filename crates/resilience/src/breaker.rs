@@ -23,7 +23,7 @@
 //! - **I3** when no permit is alive, no probe is in flight
 //! - **I4** a permit of one generation never changes the state of another
 //! - **I5** open rejects until its time is over
-//! - **I6** half-open is left within `max_wait` of the oldest unanswered probe, plus one call
+//! - **I6** half-open is left within `max_wait`, plus one call, of the time since which a probe has always been out
 //! - **I7** traffic that succeeds in time never opens
 //! - **I8** the window holds the last `span` (to a slice) or the last `n` calls, after any history
 //! - **I9** neutral traffic changes nothing
@@ -48,7 +48,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use self::builder::BreakerBuilder;
-pub use self::config::{Abandoned, ConfigError, HalfOpen, Window};
+pub use self::config::{Abandoned, ConfigError, HalfOpen, Problem, Window};
 pub use self::event::{Cause, Subscription, Transition};
 use self::machine::Core;
 use self::permit::Held;
@@ -153,8 +153,11 @@ impl Breaker {
 
     /// Ends [`Self::isolate`] or [`Self::observe_only`]; otherwise does nothing.
     pub fn release(&self) {
-        if matches!(self.state(), State::Isolated | State::Observing) {
-            self.reset();
+        // Of the generation that was seen: who isolates at the same time wins.
+        let word = self.core.control.load();
+        if matches!(word.state(), State::Isolated | State::Observing) {
+            let seen = Some(word.generation());
+            self.core.transition(seen, State::Closed, Cause::Manual, None);
         }
     }
 
@@ -173,7 +176,7 @@ impl Breaker {
     }
 
     /// Calls `listener` for every transition from now on, in order, outside all locks, on the thread that
-    /// caused it or one that is already delivering. It may use the breaker.
+    /// caused it or one that is already delivering. It may use the breaker. A panic in it goes no further.
     pub fn on_transition(&self, listener: impl Fn(&Transition) + Send + Sync + 'static) -> Subscription {
         let id = self.core.subscribe(Arc::new(listener));
         Subscription {

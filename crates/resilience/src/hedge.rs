@@ -46,7 +46,11 @@ impl Hedge {
     /// The same at another quantile (kept between 0.5 and 0.999).
     pub fn at_quantile(quantile: f64, budget: &Budget) -> Self {
         Self(Arc::new(Core {
-            quantile: quantile.clamp(0.5, 0.999),
+            quantile: if quantile.is_nan() {
+                0.95
+            } else {
+                quantile.clamp(0.5, 0.999)
+            },
             floor: 1e6,
             ceiling: 1e9,
             min_samples: 100,

@@ -153,7 +153,7 @@ impl Limiter {
         if started.as_nanos() < last {
             return;
         }
-        let now = self.0.clock.now().as_nanos().max(last + 1);
+        let now = self.0.clock.now().as_nanos().max(last.saturating_add(1));
         // The loser of a race belongs to the same crowd.
         if self
             .0

@@ -342,7 +342,7 @@ impl<'a, T> Picked<'a, T> {
             Verdict::Throttled { retry_after } => took.max(
                 retry_after
                     .unwrap_or(core.penalty)
-                    .clamp(core.penalty, core.penalty * 60),
+                    .clamp(core.penalty, core.penalty.saturating_mul(60)),
             ),
         };
         self.endpoint().latency.observe(now, booked);

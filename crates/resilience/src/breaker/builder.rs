@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Breaker;
-use super::config::{Abandoned, Config, ConfigError, HalfOpen, Window, ppm};
+use super::config::{Abandoned, Check, Config, ConfigError, HalfOpen, Window};
 use super::machine::Core;
 use crate::backoff::{Backoff, Jitter};
 use crate::clock::{Clock, SystemClock, whole_nanos};
@@ -137,14 +137,13 @@ impl BreakerBuilder {
     /// The breaker.
     ///
     /// # Errors
-    /// The first setting that makes no sense.
+    /// Every setting that makes no sense.
     pub fn build(mut self) -> Result<Breaker, ConfigError> {
-        self.config.failure_ppm = self
-            .failure_rate
-            .map(|rate| ppm("failure_rate", rate))
-            .transpose()?;
-        self.config.slow_ppm = self.slow_rate.map(|rate| ppm("slow", rate)).transpose()?;
-        self.config.check()?;
+        let mut check = Check::default();
+        self.config.failure_ppm = self.failure_rate.map(|rate| check.ppm("failure_rate", rate));
+        self.config.slow_ppm = self.slow_rate.map(|rate| check.ppm("slow", rate));
+        check.config(&self.config);
+        check.done()?;
         Ok(Breaker::from_core(Core::new(
             self.name,
             self.config,

@@ -5,6 +5,8 @@
 #[cfg(feature = "tokio")]
 mod allocations;
 #[cfg(test)]
+mod breaker_edges;
+#[cfg(test)]
 mod breaker_model;
 #[cfg(test)]
 #[cfg(all(feature = "tokio", feature = "tower"))]
