@@ -71,6 +71,19 @@ fn millis(now: Nanos) -> u32 {
     u32::try_from((now.as_nanos() / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a latency needs no more than an f32's 24 bits"
+)]
+fn pack(seconds: f64, at: u32) -> u64 {
+    u64::from((seconds as f32).to_bits()) << 32 | u64::from(at)
+}
+
+fn unpack(word: u64) -> (f64, u32) {
+    let half = |shift: u32| u32::try_from(word >> shift & u64::from(u32::MAX)).unwrap_or(0);
+    (f64::from(f32::from_bits(half(32))), half(0))
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
@@ -85,17 +98,4 @@ mod tests {
         ewma.observe(at(99), Duration::from_millis(1));
         assert!(ewma.read(at(100)) > 4.9, "the failure is still known");
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a latency needs no more than an f32's 24 bits"
-)]
-fn pack(seconds: f64, at: u32) -> u64 {
-    u64::from((seconds as f32).to_bits()) << 32 | u64::from(at)
-}
-
-fn unpack(word: u64) -> (f64, u32) {
-    let half = |shift: u32| u32::try_from(word >> shift & u64::from(u32::MAX)).unwrap_or(0);
-    (f64::from(f32::from_bits(half(32))), half(0))
 }
