@@ -56,7 +56,8 @@ pub struct DatabaseSettings {
     /// Most connections to this server, of every kind: the pool's, the shared ones and the health check's.
     #[cfg_attr(feature = "schema", schemars(range(min = 3, max = 10_000)))]
     pub max_open_conns: u32,
-    /// Most pooled connections that stay open unused; the ones used longest ago are closed, within seconds.
+    /// Most pooled connections that stay open unused; the ones used longest ago are closed, within seconds. More than
+    /// `max_open_conns` is the same as that.
     pub max_idle_conns: u32,
     /// Age at which a connection is replaced, give or take a tenth; 0 means never.
     #[serde(with = "humantime_serde")]
@@ -307,9 +308,6 @@ impl DatabaseSettings {
                 "raise it to shared_conns + 2 at least, or lower shared_conns",
             );
         }
-        if self.max_idle_conns > self.max_open_conns {
-            add("max_idle_conns", "is more than max_open_conns", "lower it");
-        }
         let pooled = self
             .max_open_conns
             .saturating_sub(self.shared_conns.saturating_add(1));
@@ -396,12 +394,7 @@ mod tests {
             statement_timeout: Duration::ZERO,
             ..DatabaseSettings::default()
         };
-        let expected = [
-            "max_open_conns",
-            "max_idle_conns",
-            "write_lanes",
-            "statement_timeout",
-        ];
+        let expected = ["max_open_conns", "write_lanes", "statement_timeout"];
         assert_eq!(keys(settings.problems()), expected);
         let routing = RoutingSettings {
             hedge_budget: f64::NAN,

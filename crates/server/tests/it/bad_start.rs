@@ -70,7 +70,7 @@ fn contradictions_are_reported_together() {
 server: { bind: '0.0.0.0:7400', request_timeout: 0s }
 auth: { keys: [] }
 context_manager:
-  database: { max_open_conns: 1, max_idle_conns: 2 }
+  database: { max_open_conns: 5, write_lanes: 2 }
   read_replicas: [ { dsn: 'postgres://h/d' } ]
 telemetry: { log: { filter: 'a=b=c' } }
 ";
@@ -81,7 +81,7 @@ telemetry: { log: { filter: 'a=b=c' } }
     let keys = [
         "server.bind",
         "server.request_timeout",
-        "context_manager.database.max_idle_conns",
+        "context_manager.database.max_open_conns",
         "context_manager.read_replicas",
         "telemetry.log.filter",
     ];

@@ -158,13 +158,13 @@ fn an_embedded_installation_moves_with_one_command() {
             .post("/v1/contexts/c/truncate", r#"{"max_tokens":120}"#)
             .ok();
         client
-            .post("/v1/contexts/c/fork", r#"{"id":"f","agent_id":"b"}"#)
+            .post("/v1/contexts/c/fork", r#"{"context":{"id":"f","agent_id":"b"}}"#)
             .ok();
         append(&client, "f", "only in the fork", &[]);
         client
             .post("/v1/contexts", r#"{"id":"gone","agent_id":"a"}"#)
             .ok();
-        client.delete("/v1/contexts/gone").ok();
+        assert_eq!(client.delete("/v1/contexts/gone").status, 204);
         let before = [
             "/v1/contexts/c",
             "/v1/contexts/c/items",
