@@ -113,6 +113,16 @@ pub enum Error {
         /// The context's tokenizer.
         actual: crate::Tokenizer,
     },
+    /// The client has seen a newer version than there is: a failover lost it.
+    #[error(
+        "this session has seen version {seen} of the context, the database has {actual}: a failover lost the rest"
+    )]
+    SessionLost {
+        /// The version in the token.
+        seen: Version,
+        /// The version that is there.
+        actual: Version,
+    },
     /// A queue is full. Try again later.
     #[error("{what} is full")]
     Overloaded {
@@ -203,6 +213,11 @@ pub const CODES: &[Code] = &[
         meaning: "A queue is full; try again after `Retry-After` seconds.",
     },
     Code {
+        code: "session_lost",
+        status: 409,
+        meaning: "The database lost what Contextkeep-Token has seen; go on without the token if what is left will do.",
+    },
+    Code {
         code: "storage_damaged",
         status: 500,
         meaning: "The data file is damaged; stop the server, copy the file, see docs/OPERATIONS.md.",
@@ -241,6 +256,7 @@ impl Error {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::ClientIdReused { .. } => "client_id_reused",
             Self::BudgetTooSmall { .. } => "budget_too_small",
+            Self::SessionLost { .. } => "session_lost",
             Self::Overloaded { .. } => "overloaded",
             Self::StorageFull { .. } => "storage_full",
             Self::StorageDamaged { .. } => "storage_damaged",
@@ -277,6 +293,7 @@ impl Error {
             Self::IdempotencyKeyReused => {
                 Some("a retry repeats the request byte for byte; a new request needs a new key")
             }
+            Self::SessionLost { .. } => Some("leave out Contextkeep-Token to read what is left"),
             Self::StorageFull { .. } => Some("free or add disk space, or raise embedded.max_size"),
             _ => None,
         }

@@ -29,6 +29,7 @@ mod replace;
     )
 )]
 pub(crate) mod replicas;
+mod routed;
 mod rows;
 mod search;
 mod streams;
@@ -41,17 +42,20 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::append::{Appender, GroupSettings};
 use self::indexer::Indexer;
-use self::link::{Address, Endpoint, LinkSettings, NoWatch, Statement};
-use self::transaction::transaction;
+use self::link::{Address, Endpoint, LinkSettings, NoWatch, Session, Statement};
+use self::replicas::Replicas;
+use self::routed::Reads;
+use self::transaction::{Outcome, Outlives, transaction};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::id::{ContextKey, TenantId};
-use crate::settings::{DatabaseSettings, Durability};
+use crate::settings::{DatabaseSettings, Durability, PostgresSettings};
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
     SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
@@ -71,10 +75,21 @@ static DESCRIBE: Statement = Statement {
     types: &[],
 };
 
+/// One server, with the pool that the settings describe.
+fn endpoint(name: impl Into<Arc<str>>, key: &str, settings: &DatabaseSettings) -> Result<Arc<Endpoint>> {
+    let dsn = settings
+        .dsn
+        .as_ref()
+        .ok_or_else(|| crate::Invalid::new(key.to_owned(), "is not set"))?;
+    let address = Address::parse(key, dsn, settings.ca_file.as_deref(), settings.connect_timeout)?;
+    Endpoint::new(name, address, LinkSettings::from(settings), Arc::new(NoWatch))
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct PgContextStore {
-    primary: Arc<Endpoint>,
+    servers: Arc<Replicas>,
+    reads: Reads,
     appender: Appender,
     indexer: Indexer,
     clock: Arc<dyn Clock>,
@@ -84,54 +99,59 @@ pub struct PgContextStore {
 }
 
 impl PgContextStore {
-    /// A store over the database that `settings.dsn` names. Connects to nothing: until [`PgContextStore::prepare`]
-    /// has succeeded, every operation answers `Unavailable`.
+    /// A store over the database that `settings.database.dsn` names and its replicas. Connects to nothing: until
+    /// [`PgContextStore::prepare`] has succeeded, every operation answers `Unavailable`.
     ///
-    /// Has to be called on a runtime, on which it starts the tasks that commit appends and feed the search index.
+    /// Has to be called on a runtime, on which it starts the tasks that commit appends, feed the search index and look
+    /// at the servers.
     ///
     /// # Errors
-    /// `Invalid` if the DSN cannot be read.
-    pub fn new(settings: &DatabaseSettings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let dsn = settings
-            .dsn
-            .as_ref()
-            .ok_or_else(|| crate::Invalid::new("context_manager.database.dsn", "is not set"))?;
-        let address = Address::parse(
-            "context_manager.database.dsn",
-            dsn,
-            settings.ca_file.as_deref(),
-            settings.connect_timeout,
-        )?;
-        let primary = Endpoint::new(
-            "primary",
-            address,
-            LinkSettings::from(settings),
-            Arc::new(NoWatch),
-        )?;
-        let indexer = Indexer::start(primary.clone());
+    /// `Invalid` if a DSN cannot be read.
+    pub fn new(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let database = &settings.database;
+        let primary = endpoint("primary", "context_manager.database.dsn", database)?;
+        let replicas = settings
+            .replicas
+            .iter()
+            .enumerate()
+            .map(|(index, replica)| {
+                let key = format!("context_manager.read_replicas.{index}.dsn");
+                endpoint(format!("replica-{}", index + 1), &key, &replica.over(database))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let replicated = !replicas.is_empty();
+        let routing = settings.routing.clone();
+        let servers = Replicas::new(primary, replicas, database, routing, &settings.breaker)?;
+        let indexer = Indexer::start(servers.clone());
         let news = indexer.news();
         let groups = GroupSettings {
-            lanes: settings.write_lanes as usize,
-            queue: settings.write_queue as usize,
-            queue_bytes: settings.write_queue_size.as_u64(),
-            group: settings.group_commit as usize,
-            synchronous_commit: match settings.durability {
+            lanes: database.write_lanes as usize,
+            queue: database.write_queue as usize,
+            queue_bytes: database.write_queue_size.as_u64(),
+            group: database.group_commit as usize,
+            positions: replicated,
+            synchronous_commit: match database.durability {
                 Durability::Local => "local",
                 Durability::Replicated => "on",
             },
         };
-        let appender = Appender::start(&primary, groups, Arc::new(move |_| news.notify_one()));
+        let appender = Appender::start(&servers, groups, Arc::new(move |_| news.notify_one()));
         let waiting = Error::Unavailable {
             detail: "the database was not reached yet".into(),
             retry_after: RETRY_AFTER,
         };
         Ok(Self {
-            primary,
+            reads: Reads {
+                servers: servers.clone(),
+                bound: settings.bound,
+                replicated,
+            },
+            servers,
             appender,
             indexer,
             clock,
             ready: watch::Sender::new(Err(waiting)),
-            settings: settings.clone(),
+            settings: database.clone(),
             closed: CancellationToken::new(),
         })
     }
@@ -144,17 +164,17 @@ impl PgContextStore {
     /// asks for standbys and the server has none. Each says what to do.
     pub async fn prepare(&self) -> Result<()> {
         let outcome = self.try_to_prepare().await;
-        self.ready.send_replace(outcome.clone());
+        drop(self.ready.send_replace(outcome.clone()));
         outcome
     }
 
     async fn try_to_prepare(&self) -> Result<()> {
-        let probe = self.primary.check(CHECK_PATIENCE).await?;
+        let probe = self.servers.primary().check(CHECK_PATIENCE).await?;
         if probe.in_recovery {
             return Err(Error::Unavailable {
                 detail: format!(
                     "{} is a standby and takes no writes; context_manager.database.dsn has to name the primary",
-                    self.primary.address()
+                    self.servers.primary().address()
                 ),
                 retry_after: RETRY_AFTER,
             });
@@ -170,7 +190,7 @@ impl PgContextStore {
         if self.settings.migrate {
             self.migrate().await.map(drop)
         } else {
-            let client = self.primary.alone().await?;
+            let client = self.servers.primary().alone().await?;
             migrate::check(&client).await
         }
     }
@@ -185,7 +205,7 @@ impl PgContextStore {
                 let Some(store) = store.upgrade() else { return };
                 match store.prepare().await {
                     Ok(()) => {
-                        tracing::info!(database = %store.primary.address(), "the database is ready");
+                        tracing::info!(database = %store.servers.primary().address(), "the database is ready");
                         return;
                     }
                     Err(error) => {
@@ -207,8 +227,9 @@ impl PgContextStore {
     /// # Errors
     /// As [`PgContextStore::prepare`].
     pub async fn migrate(&self) -> Result<i64> {
-        let holder = self.primary.alone().await?;
-        let mut client = self.primary.alone().await?;
+        let primary = self.servers.primary();
+        let holder = primary.alone().await?;
+        let mut client = primary.alone().await?;
         migrate::migrate(&holder, &mut client).await
     }
 
@@ -217,11 +238,11 @@ impl PgContextStore {
     /// # Errors
     /// As any read.
     pub async fn describe(&self) -> Result<String> {
-        let rows = self.primary.query(&DESCRIBE, &[]).await?;
+        let rows = self.servers.primary().query(&DESCRIBE, &[]).await?;
         let server: String = rows.first().map_or(Ok(String::new()), |row| rows::get(row, 0))?;
         Ok(format!(
             "PostgreSQL {server} at {}, schema version {}",
-            self.primary.address(),
+            self.servers.primary().address(),
             migrate::version()
         ))
     }
@@ -231,31 +252,45 @@ impl PgContextStore {
     pub async fn close(&self) {
         self.closed.cancel();
         self.indexer.close();
-        self.primary.close().await;
+        self.servers.close().await;
     }
 
     fn ready(&self) -> Result<()> {
         self.ready.borrow().clone()
+    }
+
+    /// Runs a write, and notes what covers it in the client's session.
+    async fn write<'a, T>(
+        &self,
+        job: impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync,
+    ) -> Result<T> {
+        self.ready()?;
+        let value = transaction(&self.servers, job).await?;
+        if self.reads.replicated && crate::session::Session::current().is_some() {
+            routed::position(&self.servers, &self.servers.primary())
+                .await
+                .note();
+        }
+        Ok(value)
     }
 }
 
 #[async_trait::async_trait]
 impl ContextStore for PgContextStore {
     async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Created> {
-        self.ready()?;
         let now = self.clock.now();
         // One id for all tries of the transaction.
         let id = new.id.clone().unwrap_or_else(crate::ContextId::generate);
         let new = &new.with_id(id);
-        transaction(&self.primary, |session, _| {
-            Box::pin(write::create(session, tenant, new.clone(), now, None))
-        })
-        .await
+        self.write(|session, _| Box::pin(write::create(session, tenant, new.clone(), now, None)))
+            .await
     }
 
     async fn head(&self, key: &ContextKey) -> Result<Context> {
         self.ready()?;
-        read::head(&self.primary, key, self.clock.now()).await
+        let now = self.clock.now();
+        let op = |endpoint| read::head(endpoint, key, now);
+        self.reads.context(key, op, |context| context.version).await
     }
 
     async fn update(
@@ -264,35 +299,29 @@ impl ContextStore for PgContextStore {
         patch: ContextPatch,
         expected: Option<Version>,
     ) -> Result<Context> {
-        self.ready()?;
         let (patch, now) = (&patch, self.clock.now());
-        transaction(&self.primary, |session, _| {
-            Box::pin(write::update(session, key, patch, expected, now))
-        })
-        .await
+        self.write(|session, _| Box::pin(write::update(session, key, patch, expected, now)))
+            .await
     }
 
     async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Version> {
-        self.ready()?;
         let now = self.clock.now();
-        transaction(&self.primary, |session, _| {
-            Box::pin(write::delete(session, key, expected, now))
-        })
-        .await
+        self.write(|session, _| Box::pin(write::delete(session, key, expected, now)))
+            .await
     }
 
     async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
         self.ready()?;
-        self.appender.append(key, append, self.clock.now()).await
+        let (appended, position) = self.appender.append(key, append, self.clock.now()).await?;
+        position.note();
+        Ok(appended)
     }
 
     async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
-        self.ready()?;
         let (append, now) = (&append, self.clock.now());
-        let replaced = transaction(&self.primary, |session, _| {
-            Box::pin(replace::replace(session, key, append, now))
-        })
-        .await?;
+        let replaced = self
+            .write(|session, _| Box::pin(replace::replace(session, key, append, now)))
+            .await?;
         self.indexer.news().notify_one();
         Ok(replaced)
     }
@@ -303,60 +332,61 @@ impl ContextStore for PgContextStore {
         keep: Vec<SeqRange>,
         expected: Option<Version>,
     ) -> Result<Context> {
-        self.ready()?;
         let (keep, now) = (&keep, self.clock.now());
-        transaction(&self.primary, |session, _| {
-            Box::pin(write::rewrite(session, key, keep, expected, now))
-        })
-        .await
+        self.write(|session, _| Box::pin(write::rewrite(session, key, keep, expected, now)))
+            .await
     }
 
     async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created> {
-        self.ready()?;
         let id = new.id.clone().unwrap_or_else(crate::ContextId::generate);
         let (new, now) = (&new.with_id(id), self.clock.now());
-        transaction(&self.primary, |session, _| {
-            Box::pin(write::fork(session, key, at, new.clone(), now))
-        })
-        .await
+        self.write(|session, _| Box::pin(write::fork(session, key, at, new.clone(), now)))
+            .await
     }
 
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
         self.ready()?;
-        read::items(&self.primary, key, query, self.clock.now()).await
+        let now = self.clock.now();
+        let op = |endpoint| read::items(endpoint, key, query, now);
+        self.reads.context(key, op, |page| page.version).await
     }
 
     async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail> {
         self.ready()?;
-        read::tail(&self.primary, key, query, self.clock.now()).await
+        let now = self.clock.now();
+        let op = |endpoint| read::tail(endpoint, key, query, now);
+        self.reads.context(key, op, |tail| tail.context.version).await
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
         self.ready()?;
-        read::list(&self.primary, tenant, &query, self.clock.now()).await
+        let (query, now) = (&query, self.clock.now());
+        self.reads
+            .many(|session| async move { read::list(&session, tenant, query, now).await })
+            .await
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
         self.ready()?;
-        search::search(&self.primary, tenant, &query, self.clock.now()).await
+        let (query, now) = (&query, self.clock.now());
+        self.reads
+            .many(|session| async move { search::search(&session, tenant, query, now).await })
+            .await
     }
 
     async fn purge(&self, retention: Retention) -> Result<Purged> {
-        self.ready()?;
         let now = self.clock.now();
-        transaction(&self.primary, |session, _| {
-            Box::pin(purge::purge(session, retention, now))
-        })
-        .await
+        self.write(|session, _| Box::pin(purge::purge(session, retention, now)))
+            .await
     }
 
     async fn check(&self) -> Result<StoreHealth> {
         self.ready()?;
-        let session = self.primary.session().await?;
+        let session = self.servers.primary().session().await?;
         Ok(StoreHealth {
             kind: "postgres",
             writes_waiting: self.appender.waiting(),
-            search_lag_items: indexer::lag(&session).await?,
+            search_lag_items: indexer::lag(&session).await??,
         })
     }
 

@@ -13,6 +13,7 @@
 mod token;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::Version;
 use crate::id::ContextKey;
@@ -72,6 +73,7 @@ pub struct Session {
 struct State {
     token: Token,
     origin: Option<Origin>,
+    age: Option<Duration>,
 }
 
 impl Session {
@@ -79,7 +81,11 @@ impl Session {
     pub fn new(consistency: Consistency, token: Token) -> Arc<Self> {
         Arc::new(Self {
             consistency,
-            state: Mutex::new(State { token, origin: None }),
+            state: Mutex::new(State {
+                token,
+                origin: None,
+                age: None,
+            }),
         })
     }
 
@@ -106,7 +112,7 @@ impl Session {
         let seen = inner.lock();
         let mut state = outer.lock();
         state.token.raise(&seen.token);
-        state.origin = seen.origin;
+        (state.origin, state.age) = (seen.origin, seen.age);
         output
     }
 
@@ -135,9 +141,20 @@ impl Session {
         self.lock().token.saw_position(epoch, lsn);
     }
 
-    /// Notes where an answer came from.
-    pub fn served_by(&self, origin: Origin) {
-        self.lock().origin = Some(origin);
+    /// Notes that something was seen whose place is not known: from here on the primary has to be asked (Q3).
+    pub fn saw_unplaced(&self) {
+        self.lock().token.overflow();
+    }
+
+    /// Notes where an answer came from and how old it may be, if that is known.
+    pub fn served_by(&self, origin: Origin, age: Option<Duration>) {
+        let mut state = self.lock();
+        (state.origin, state.age) = (Some(origin), age);
+    }
+
+    /// How old the last answer may be, if a store has said so.
+    pub fn age(&self) -> Option<Duration> {
+        self.lock().age
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,7 +179,7 @@ mod tests {
             .scope(async {
                 let current = Session::current().unwrap();
                 current.saw(&key("a"), 7);
-                current.served_by(Origin::Replica);
+                current.served_by(Origin::Replica, None);
             })
             .await;
         assert_eq!(session.token().floor(&key("a")), Some(7));

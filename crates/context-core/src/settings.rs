@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 mod postgres;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresSettings;
 pub use self::postgres::{
     DatabaseSettings, Durability, PreparedStatements, ReplicaSettings, RoutingSettings,
 };

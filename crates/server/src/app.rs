@@ -39,7 +39,7 @@ impl Storage {
         let settings = &config.context_manager;
         let clock = Arc::new(SystemClock);
         if settings.database.dsn.is_some() {
-            let store = PgContextStore::new(&settings.database, clock).context("the Postgres store")?;
+            let store = PgContextStore::new(&settings.postgres(), clock).context("the Postgres store")?;
             return Ok(Self::Postgres(Arc::new(store)));
         }
         let store =

@@ -9,7 +9,8 @@ use bytesize::ByteSize;
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
 use contextkeep_core::settings::{
-    DatabaseSettings, EmbeddedSettings, LimitSettings, ReplicaSettings, RetentionSettings,
+    DatabaseSettings, EmbeddedSettings, LimitSettings, PostgresSettings, ReplicaSettings, RetentionSettings,
+    RoutingSettings,
 };
 use contextkeep_resilience::BreakerSettings;
 use schemars::JsonSchema;
@@ -95,16 +96,31 @@ pub struct ContextManagerSettings {
     pub database: DatabaseSettings,
     /// The embedded store, used when `database.dsn` is absent.
     pub embedded: EmbeddedSettings,
-    /// The cache in front of Postgres. Accepted; no effect in this version.
+    /// The cache in front of Postgres. Of it, this version uses only `coherence.bound`.
     pub cache: CacheSettings,
-    /// The breakers around Postgres and Redis. Accepted; no effect in this version.
+    /// The breakers around the Postgres servers, one each for reads from it.
     pub circuit_breaker: BreakerSettings,
-    /// Read replicas of Postgres. Accepted; no effect with the embedded store.
+    /// Read replicas of Postgres.
     pub read_replicas: Vec<ReplicaSettings>,
+    /// How reads are spread over the replicas.
+    pub routing: RoutingSettings,
     /// How much one request may ask for.
     pub limits: LimitSettings,
     /// How long what is no longer visible is kept.
     pub retention: RetentionSettings,
+}
+
+impl ContextManagerSettings {
+    /// What the Postgres store is made of.
+    pub fn postgres(&self) -> PostgresSettings {
+        PostgresSettings {
+            database: self.database.clone(),
+            replicas: self.read_replicas.clone(),
+            routing: self.routing.clone(),
+            breaker: self.circuit_breaker.clone(),
+            bound: self.cache.coherence.bound,
+        }
+    }
 }
 
 /// What the process says of itself.
@@ -202,6 +218,7 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
         );
     }
     findings.extend_under("context_manager.database", manager.database.problems());
+    findings.extend_under("context_manager.routing", manager.routing.problems());
     if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
         findings.push(
             Finding::new("context_manager.read_replicas", "are configured, but the primary is not")
@@ -232,9 +249,18 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
 /// What is configured and has no effect in this version, so that nobody relies on it.
 pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
     let postgres = loaded.value.context_manager.database.dsn.is_some();
-    let mut sections = vec!["context_manager.cache", "context_manager.circuit_breaker"];
+    let mut sections = vec![
+        "context_manager.cache.in_memory",
+        "context_manager.cache.redis",
+        "context_manager.cache.warming",
+    ];
     if !postgres {
-        sections.push("context_manager.database");
+        sections.extend([
+            "context_manager.cache.coherence",
+            "context_manager.circuit_breaker",
+            "context_manager.database",
+            "context_manager.routing",
+        ]);
     }
     sections
         .into_iter()
@@ -245,10 +271,10 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
             })
         })
         .map(|section| {
-            let why = if section == "context_manager.database" {
-                "without a dsn the embedded store is used, which has its own keys"
-            } else {
+            let why = if postgres || section.starts_with("context_manager.cache.") {
                 "this version does not use it yet"
+            } else {
+                "without context_manager.database.dsn the embedded store is used, which needs none of it"
             };
             format!("{section}: accepted without effect: {why}")
         })

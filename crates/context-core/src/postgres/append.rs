@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::group::{Gathering, Job};
 use super::link::{Endpoint, Fault, Session};
+use super::replicas::Replicas;
+use super::routed::{Position, position};
 use super::transaction::{Failure, Outcome};
 use crate::Timestamp;
 use crate::error::{Error, Result};
@@ -28,6 +30,9 @@ use crate::store::{Append, Appended};
 
 /// Largest group, in bytes of item bodies; a single append may be larger.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
+
+/// An append, and what covers it.
+pub(super) type Committed = (Appended, Position);
 
 /// How appends are gathered.
 #[derive(Clone, Debug)]
@@ -40,6 +45,8 @@ pub(super) struct GroupSettings {
     pub(super) queue_bytes: u64,
     /// Most appends in one group.
     pub(super) group: usize,
+    /// Whether appends are answered with a position in the log.
+    pub(super) positions: bool,
     /// Value of `synchronous_commit` for a group.
     pub(super) synchronous_commit: &'static str,
 }
@@ -63,7 +70,7 @@ struct Waiting {
 impl Appender {
     /// Starts the lanes on the current runtime; they end when the appender is dropped and what waits is done.
     pub(super) fn start(
-        primary: &Arc<Endpoint>,
+        servers: &Arc<Replicas>,
         settings: GroupSettings,
         committed: Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Self {
@@ -72,7 +79,7 @@ impl Appender {
             .map(|_| {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let lane = Lane {
-                    primary: primary.clone(),
+                    servers: servers.clone(),
                     settings: settings.clone(),
                     waiting: waiting.clone(),
                     committed: committed.clone(),
@@ -90,7 +97,7 @@ impl Appender {
     }
 
     /// Appends in the next group of its lane.
-    pub(super) async fn append(&self, key: &ContextKey, append: Append, now: Timestamp) -> Result<Appended> {
+    pub(super) async fn append(&self, key: &ContextKey, append: Append, now: Timestamp) -> Result<Committed> {
         self.enqueue(key, append, now)?
             .await
             .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
@@ -102,7 +109,7 @@ impl Appender {
         key: &ContextKey,
         append: Append,
         now: Timestamp,
-    ) -> Result<oneshot::Receiver<Result<Appended>>> {
+    ) -> Result<oneshot::Receiver<Result<Committed>>> {
         let bytes = append.items.iter().map(|item| item.body.len() as u64).sum();
         let (reply, outcome) = oneshot::channel();
         let full = self.waiting.jobs.fetch_add(1, Ordering::Relaxed) >= self.settings.queue as u64
@@ -151,7 +158,7 @@ impl Waiting {
 
 /// One group at a time.
 struct Lane {
-    primary: Arc<Endpoint>,
+    servers: Arc<Replicas>,
     settings: GroupSettings,
     waiting: Arc<Waiting>,
     committed: Arc<dyn Fn(u64) + Send + Sync>,
@@ -177,14 +184,19 @@ impl Lane {
 
     /// Commits a group and answers every append of it.
     async fn commit(&self, group: Vec<Job>) {
-        let left = match self.primary.session().await {
-            Err(fault) => return self.answer_all(group, &fault.into()),
+        let primary = self.servers.primary();
+        let left = match primary.session().await {
+            Err(fault) => {
+                self.servers.notice(&primary, &fault);
+                return self.answer_all(group, &fault.into());
+            }
             Ok(session) => match fresh::commit(&session, &group, self.settings.synchronous_commit).await {
                 Ok(outcomes) => {
+                    let position = self.position(&primary).await;
                     let mut left = Vec::new();
                     for (job, outcome) in group.into_iter().zip(outcomes) {
                         match outcome {
-                            Some(appended) => self.answer(job, Ok(appended)),
+                            Some(appended) => self.answer(job, Ok((appended, position))),
                             None => left.push(job),
                         }
                     }
@@ -196,7 +208,10 @@ impl Lane {
                     tracing::debug!(%fault, appends = group.len(), "a group of appends is done with care");
                     group
                 }
-                Err(Failure::Fault(fault)) => self.unknown(group, fault),
+                Err(Failure::Fault(fault)) => {
+                    self.servers.notice(&primary, &fault);
+                    self.unknown(group, fault)
+                }
             },
         };
         if !left.is_empty() {
@@ -237,12 +252,33 @@ impl Lane {
         }
     }
 
-    async fn try_carefully(&self, jobs: &[Job]) -> Outcome<Vec<Result<Appended>>> {
-        let session: Session = self.primary.session().await?;
-        careful::commit(&session, jobs, self.settings.synchronous_commit).await
+    async fn try_carefully(&self, jobs: &[Job]) -> Outcome<Vec<Result<Committed>>> {
+        let primary = self.servers.primary();
+        let committed = async {
+            let session: Session = primary.session().await?;
+            careful::commit(&session, jobs, self.settings.synchronous_commit).await
+        };
+        let outcomes = committed.await.inspect_err(|failure| {
+            if let Failure::Fault(fault) = failure {
+                self.servers.notice(&primary, fault);
+            }
+        })?;
+        let position = self.position(&primary).await;
+        let placed = outcomes.into_iter();
+        Ok(placed.map(|outcome| Ok((outcome?, position))).collect())
     }
 
-    fn answer_each(&self, group: Vec<Job>, outcomes: Vec<Result<Appended>>) {
+    /// A position that covers the group: taken after its commit, because inside of its statement it would be short of
+    /// the commit's own record. Only for those who read from replicas.
+    async fn position(&self, primary: &Arc<Endpoint>) -> Position {
+        if self.settings.positions {
+            position(&self.servers, primary).await
+        } else {
+            Position::NotNeeded
+        }
+    }
+
+    fn answer_each(&self, group: Vec<Job>, outcomes: Vec<Result<Committed>>) {
         for (job, outcome) in group.into_iter().zip(outcomes) {
             self.answer(job, outcome);
         }
@@ -254,9 +290,9 @@ impl Lane {
         }
     }
 
-    fn answer(&self, job: Job, outcome: Result<Appended>) {
+    fn answer(&self, job: Job, outcome: Result<Committed>) {
         self.waiting.done(&job);
-        if let Ok(appended) = &outcome
+        if let Ok((appended, _)) = &outcome
             && !appended.replayed
         {
             (self.committed)(job.append.items.len() as u64);

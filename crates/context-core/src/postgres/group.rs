@@ -9,9 +9,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio::sync::oneshot;
 
+use super::append::Committed;
 use crate::error::Result;
 use crate::id::{ClientId, ContextKey, IdempotencyKey};
-use crate::store::{Append, Appended};
+use crate::store::Append;
 use crate::{Timestamp, Tokenizer};
 
 /// An append that waits for its commit.
@@ -21,7 +22,7 @@ pub(super) struct Job {
     pub(super) append: Append,
     pub(super) now: Timestamp,
     pub(super) bytes: u64,
-    pub(super) reply: oneshot::Sender<Result<Appended>>,
+    pub(super) reply: oneshot::Sender<Result<Committed>>,
 }
 
 impl Job {
@@ -36,7 +37,7 @@ impl Job {
     }
 
     /// Tells the outcome to a caller who may have gone; the append is the same.
-    pub(super) fn answer(self, outcome: Result<Appended>) {
+    pub(super) fn answer(self, outcome: Result<Committed>) {
         drop(self.reply.send(outcome));
     }
 }

@@ -8,7 +8,6 @@
 //! - **F4** The lag can be asked at any time: items committed and not indexed.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,9 @@ use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
-use super::link::{Endpoint, Session, Statement};
+use super::link::{Session, Statement};
+use super::read::Read;
+use super::replicas::Replicas;
 use super::rows::{count, get};
 use super::transaction::{Outcome, transaction};
 use crate::error::Result;
@@ -48,20 +49,20 @@ const POSITION_MAX: usize = 16_383;
 /// The task that indexes, and how to tell it of work.
 #[derive(Debug)]
 pub(super) struct Indexer {
-    primary: Arc<Endpoint>,
+    servers: Arc<Replicas>,
     news: Arc<Notify>,
     ended: CancellationToken,
 }
 
 impl Indexer {
     /// Starts the task on the current runtime; it ends with the value.
-    pub(super) fn start(primary: Arc<Endpoint>) -> Self {
+    pub(super) fn start(servers: Arc<Replicas>) -> Self {
         let indexer = Self {
-            primary: primary.clone(),
+            servers: servers.clone(),
             news: Arc::new(Notify::new()),
             ended: CancellationToken::new(),
         };
-        tokio::spawn(run(primary, indexer.news.clone(), indexer.ended.clone()));
+        tokio::spawn(run(servers, indexer.news.clone(), indexer.ended.clone()));
         indexer
     }
 
@@ -74,8 +75,8 @@ impl Indexer {
     pub(super) async fn settle(&self) -> Result<()> {
         loop {
             self.news.notify_one();
-            let session = self.primary.session().await?;
-            if lag(&session).await? == 0 {
+            let session = self.servers.primary().session().await?;
+            if lag(&session).await?? == 0 {
                 return Ok(());
             }
             drop(session);
@@ -95,7 +96,7 @@ impl Drop for Indexer {
     }
 }
 
-async fn run(primary: Arc<Endpoint>, news: Arc<Notify>, ended: CancellationToken) {
+async fn run(servers: Arc<Replicas>, news: Arc<Notify>, ended: CancellationToken) {
     let mut wait = Duration::ZERO;
     loop {
         let told = async {
@@ -107,7 +108,7 @@ async fn run(primary: Arc<Endpoint>, news: Arc<Notify>, ended: CancellationToken
             () = ended.cancelled() => return,
             () = told => {}
         }
-        wait = match transaction(&primary, |session, _| Box::pin(index_batch(session))).await {
+        wait = match transaction(&servers, |session, _| Box::pin(index_batch(session))).await {
             Ok(true) => Duration::ZERO,
             Ok(false) => POLL,
             Err(error) => {
@@ -219,9 +220,9 @@ static LAG: Statement = Statement {
 };
 
 /// Items committed and not indexed.
-pub(super) async fn lag(session: &Session) -> Result<u64> {
+pub(super) async fn lag(session: &Session) -> Read<u64> {
     let rows = session.query(&LAG, &[&LAG_CHANGES_MAX]).await?;
-    rows.first().map_or(Ok(0), |row| count(row, 0))
+    Ok(rows.first().map_or(Ok(0), |row| count(row, 0)))
 }
 
 /// The word that stands for a tenant in its vectors.
@@ -259,11 +260,8 @@ fn vector(tenant: &str, stream_no: i64, text: &str) -> String {
     }
     let mut vector = format!("'{}' '@{stream_no}'", tenant_word(tenant));
     for (word, positions) in places {
-        // Writing to a String does not fail.
-        drop(write!(vector, " '{word}':"));
-        for (index, position) in positions.iter().enumerate() {
-            drop(write!(vector, "{}{position}", if index == 0 { "" } else { "," }));
-        }
+        let positions: Vec<String> = positions.iter().map(usize::to_string).collect();
+        vector.extend([" '", &word, "':", &positions.join(",")]);
     }
     vector
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::link::{Endpoint, Session, Statement};
-use super::rows::{HEAD_WIDTH, get, head_columns, head_of, int, is_there, item_of};
+use super::link::{Endpoint, Fault, Session, Statement};
+use super::rows::{HEAD_WIDTH, Head, get, head_columns, head_of, int, is_there, item_of};
 use crate::error::{Error, Result};
 use crate::id::{ContextKey, TenantId};
 use crate::item::Kind;
 use crate::store::{ContextPage, ItemPage, ItemQuery, ListQuery, Order, Tail, TailQuery};
 use crate::{Context, Timestamp};
 
-static HEAD: Statement = Statement {
+pub(super) static HEAD: Statement = Statement {
     name: "head",
     sql: concat!(
         "SELECT ",
@@ -25,19 +25,23 @@ static HEAD: Statement = Statement {
     types: &[Type::TEXT, Type::TEXT, Type::INT8],
 };
 
-pub(super) async fn head(endpoint: &Arc<Endpoint>, key: &ContextKey, now: Timestamp) -> Result<Context> {
+/// What a server answered, or why it did not: the one is for the caller, the other for whoever chose the server.
+pub(super) type Read<T> = Result<Result<T>, Fault>;
+
+pub(super) async fn head(endpoint: Arc<Endpoint>, key: &ContextKey, now: Timestamp) -> Read<Context> {
     let rows = endpoint
         .query(&HEAD, &[&key.tenant.as_str(), &key.id.as_str(), &now.as_micros()])
         .await?;
-    Ok(head_of(rows.first().ok_or(Error::NotFound)?)?.context)
+    let head = rows.first().ok_or(Error::NotFound).and_then(head_of);
+    Ok(head.map(|head| head.context))
 }
 
-/// The row of a head, for statements that go on from it.
-pub(super) async fn head_row(session: &Session, key: &ContextKey, now: Timestamp) -> Result<Row> {
+/// A head, for statements that go on from it.
+pub(super) async fn head_in(session: &Session, key: &ContextKey, now: Timestamp) -> Read<Head> {
     let rows = session
         .query(&HEAD, &[&key.tenant.as_str(), &key.id.as_str(), &now.as_micros()])
         .await?;
-    rows.into_iter().next().ok_or(Error::NotFound)
+    Ok(rows.first().ok_or(Error::NotFound).and_then(head_of))
 }
 
 /// A head in its first row, items in the rows after it; the columns of the other are NULL.
@@ -83,11 +87,11 @@ static TAIL: Statement = Statement {
 };
 
 pub(super) async fn tail(
-    endpoint: &Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
     key: &ContextKey,
     query: TailQuery,
     now: Timestamp,
-) -> Result<Tail> {
+) -> Read<Tail> {
     let params: [&(dyn ToSql + Sync); 7] = [
         &key.tenant.as_str(),
         &key.id.as_str(),
@@ -98,6 +102,10 @@ pub(super) async fn tail(
         &int(query.bytes_max),
     ];
     let rows = endpoint.query(&TAIL, &params).await?;
+    Ok(tail_of(&rows))
+}
+
+fn tail_of(rows: &[Row]) -> Result<Tail> {
     let (first, rows) = rows.split_first().ok_or(Error::NotFound)?;
     let mut tail = Tail {
         context: head_of(first)?.context,
@@ -134,11 +142,11 @@ static ITEMS: Statement = Statement {
 };
 
 pub(super) async fn items(
-    endpoint: &Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
     key: &ContextKey,
     query: ItemQuery,
     now: Timestamp,
-) -> Result<ItemPage> {
+) -> Read<ItemPage> {
     let params: [&(dyn ToSql + Sync); 8] = [
         &key.tenant.as_str(),
         &key.id.as_str(),
@@ -150,6 +158,10 @@ pub(super) async fn items(
         &int(query.bytes_max),
     ];
     let rows = endpoint.query(&ITEMS, &params).await?;
+    Ok(page_of(&rows))
+}
+
+fn page_of(rows: &[Row]) -> Result<ItemPage> {
     let (first, rows) = rows.split_first().ok_or(Error::NotFound)?;
     let mut page = ItemPage {
         version: head_of(first)?.context.version,
@@ -193,19 +205,19 @@ const LIST_TYPES: &[Type] = &[
     Type::INT8,
 ];
 
-static LIST: Statement = Statement {
+pub(super) static LIST: Statement = Statement {
     name: "list",
     sql: list!(" AND $3 IS NULL AND $4 IS NULL"),
     types: LIST_TYPES,
 };
 
-static LIST_OF_AGENT: Statement = Statement {
+pub(super) static LIST_OF_AGENT: Statement = Statement {
     name: "list_of_agent",
     sql: list!(" AND c.agent_id = $3 AND ($4 IS NULL OR c.session_id = $4)"),
     types: LIST_TYPES,
 };
 
-static LIST_OF_SESSION: Statement = Statement {
+pub(super) static LIST_OF_SESSION: Statement = Statement {
     name: "list_of_session",
     sql: list!(" AND c.session_id = $4 AND ($3 IS NULL OR c.agent_id = $3)"),
     types: LIST_TYPES,
@@ -213,11 +225,11 @@ static LIST_OF_SESSION: Statement = Statement {
 
 /// A page of contexts, newest first. It may be long: it does not go over a shared connection.
 pub(super) async fn list(
-    endpoint: &Arc<Endpoint>,
+    session: &Session,
     tenant: &TenantId,
     query: &ListQuery,
     now: Timestamp,
-) -> Result<ContextPage> {
+) -> Read<ContextPage> {
     let statement = match (&query.session_id, &query.agent_id) {
         (Some(_), _) => &LIST_OF_SESSION,
         (None, Some(_)) => &LIST_OF_AGENT,
@@ -237,12 +249,16 @@ pub(super) async fn list(
         &id,
         &(i64::from(query.limit) + 1),
     ];
-    let rows: Vec<Row> = endpoint.session().await?.query(statement, &params).await?;
+    let rows = session.query(statement, &params).await?;
+    Ok(contexts_of(&rows, query.limit))
+}
+
+fn contexts_of(rows: &[Row], limit: u32) -> Result<ContextPage> {
     let mut contexts = rows
         .iter()
         .map(|row| Ok(head_of(row)?.context))
         .collect::<Result<Vec<_>>>()?;
-    let more = contexts.len() > query.limit as usize;
-    contexts.truncate(query.limit as usize);
+    let more = contexts.len() > limit as usize;
+    contexts.truncate(limit as usize);
     Ok(ContextPage { contexts, more })
 }

@@ -45,6 +45,8 @@ use super::link::{Endpoint, Epoch, Fault, Lsn};
 use crate::error::{Error, Result};
 use crate::settings::{DatabaseSettings, RoutingSettings};
 
+pub(crate) use self::guard::reached;
+#[cfg(test)]
 pub(crate) use self::guard::{WRITTEN, guarded, written};
 pub(crate) use self::health::State;
 

@@ -3,10 +3,12 @@
 //! A vector's words are ours ([`crate::search`]), not those of one of Postgres' dictionaries, so that a query means the
 //! same on both stores. Postgres keeps 16,383 positions of a text: a phrase further behind is not found.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::link::{Endpoint, Statement};
-use super::rows::{get, head_of, item_of};
+use super::link::{Session, Statement};
+use super::read::Read;
+use super::rows::{get, item_of};
 use super::{indexer, read};
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
@@ -85,19 +87,21 @@ static WITHIN: Statement = Statement {
 
 /// A page of hits, best first.
 pub(super) async fn search(
-    endpoint: &std::sync::Arc<Endpoint>,
+    session: &Session,
     tenant: &TenantId,
     query: &SearchQuery,
     now: Timestamp,
-) -> Result<SearchPage> {
+) -> Read<SearchPage> {
     let wanted = tsquery(&query.query, tenant);
     let role = query.role.map(crate::Role::as_str);
     let (offset, limit) = (i64::from(query.offset), i64::from(query.limit) + 1);
-    let session = endpoint.session().await?;
     let rows = match &query.context {
         Some(id) => {
             let key = ContextKey::new(tenant.clone(), id.clone());
-            let head = head_of(&read::head_row(&session, &key, now).await?)?;
+            let head = match read::head_in(session, &key, now).await? {
+                Ok(head) => head,
+                Err(error) => return Ok(Err(error)),
+            };
             let (first, last) = (head.context.first_seq, head.context.next_seq);
             let params: [&(dyn ToSql + Sync); 7] = [
                 &wanted,
@@ -124,6 +128,11 @@ pub(super) async fn search(
             session.query(&EVERYWHERE, &params).await?
         }
     };
+    let lag_items = indexer::lag(session).await?;
+    Ok(lag_items.and_then(|lag_items| page_of(&rows, query, lag_items)))
+}
+
+fn page_of(rows: &[Row], query: &SearchQuery, lag_items: u64) -> Result<SearchPage> {
     let mut hits = rows
         .iter()
         .map(|row| {
@@ -146,7 +155,7 @@ pub(super) async fn search(
     Ok(SearchPage {
         hits,
         more,
-        lag_items: indexer::lag(&session).await?,
+        lag_items,
     })
 }
 

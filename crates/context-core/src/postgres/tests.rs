@@ -10,6 +10,12 @@ use secrecy::SecretString;
 use super::*;
 use crate::clock::ManualClock;
 
+mod faults;
+mod history;
+mod load;
+mod plans;
+mod schema;
+
 /// A database of its own on the shared server, gone with the guard.
 #[derive(Debug)]
 struct Scratch {
@@ -36,7 +42,7 @@ impl Scratch {
     }
 
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<PgContextStore> {
-        let store = PgContextStore::new(&self.settings(), clock).unwrap();
+        let store = PgContextStore::new(&self.settings().into(), clock).unwrap();
         store.prepare().await.unwrap();
         Arc::new(store)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::link::{Endpoint, Fault, Session};
+use super::replicas::Replicas;
 use crate::error::{Error, Result};
 
 /// How often a transaction is tried that others keep from committing (a deadlock, a serialization failure).
@@ -52,13 +53,13 @@ pub(super) type Outlives<'s, 'a> = PhantomData<&'s &'a ()>;
 /// # Cancellation
 /// Dropping the future before the commit was sent rolls back; after that the outcome is unknown to the caller.
 pub(super) async fn transaction<'a, T>(
-    primary: &Arc<Endpoint>,
+    servers: &Arc<Replicas>,
     job: impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync,
 ) -> Result<T> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match once(primary, &job).await {
+        match once(servers, &job).await {
             Ok(value) => return Ok(value),
             Err(Failure::Fault(fault)) if fault.is_transient_conflict() && tries < TRIES => {
                 tracing::debug!(%fault, tries, "a transaction stood in another one's way and is tried again");
@@ -69,6 +70,18 @@ pub(super) async fn transaction<'a, T>(
 }
 
 async fn once<'a, T>(
+    servers: &Arc<Replicas>,
+    job: &(impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync),
+) -> Outcome<T> {
+    let primary = servers.primary();
+    let outcome = on(&primary, job).await;
+    if let Err(Failure::Fault(fault)) = &outcome {
+        servers.notice(&primary, fault);
+    }
+    outcome
+}
+
+async fn on<'a, T>(
     primary: &Arc<Endpoint>,
     job: &(impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync),
 ) -> Outcome<T> {

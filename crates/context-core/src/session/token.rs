@@ -115,6 +115,11 @@ impl Token {
         self.overflowed
     }
 
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The position that lists and searches must have reached.
     pub fn position(&self) -> Option<(Epoch, u64)> {
         self.position
@@ -122,6 +127,10 @@ impl Token {
 
     pub(super) fn saw(&mut self, key: &ContextKey, version: Version) {
         self.raise_version(hash(key), version);
+    }
+
+    pub(super) fn overflow(&mut self) {
+        self.overflowed = true;
     }
 
     fn raise_version(&mut self, context: u64, mut version: Version) {

@@ -10,6 +10,36 @@ use serde::{Deserialize, Serialize};
 /// A problem: key below the section, what is wrong, the way out.
 type Problem = (String, String, String);
 
+/// All that a [`PgContextStore`](crate::postgres::PgContextStore) is made of.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// The primary.
+    pub database: DatabaseSettings,
+    /// The replicas.
+    pub replicas: Vec<ReplicaSettings>,
+    /// How reads are spread over them.
+    pub routing: RoutingSettings,
+    /// The breaker of each server.
+    pub breaker: contextkeep_resilience::BreakerSettings,
+    /// How far a read without a floor may be behind the newest acknowledged change.
+    pub bound: Duration,
+}
+
+#[cfg(feature = "postgres")]
+impl From<DatabaseSettings> for PostgresSettings {
+    /// One server, everything else as it is by default.
+    fn from(database: DatabaseSettings) -> Self {
+        Self {
+            database,
+            replicas: Vec::new(),
+            routing: RoutingSettings::default(),
+            breaker: contextkeep_resilience::BreakerSettings::default(),
+            bound: Duration::from_millis(300),
+        }
+    }
+}
+
 /// The Postgres primary and the pool of connections to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -246,7 +276,7 @@ impl Default for RoutingSettings {
         Self {
             lag_bytes_max: ByteSize::mib(16),
             lag_time_max: Duration::from_secs(10),
-            probe_interval: Duration::from_millis(250),
+            probe_interval: Duration::from_millis(100),
             probe_timeout: Duration::from_secs(1),
             hedge_quantile: 0.95,
             hedge_budget: 0.1,

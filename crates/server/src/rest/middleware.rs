@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
@@ -133,6 +134,11 @@ async fn session(request: Request, next: Next) -> Answer {
         && let Ok(token) = HeaderValue::from_str(&token)
     {
         response.headers_mut().insert(TOKEN, token);
+    }
+    if let Some(age) = session.age() {
+        response
+            .headers_mut()
+            .insert(AGE, HeaderValue::from(age.as_secs()));
     }
     response
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::{PgLsn, Type};
 
-use super::super::link::{Call, Endpoint, Fault, Lsn, Statement};
+use super::super::link::{Call, Endpoint, Fault, Lsn, Session, Statement};
 
 /// Whether everything up to a position is visible. A server that replays nobody's log has all there is.
 static REACHED: Statement = Statement {
@@ -26,6 +26,12 @@ pub(crate) static WRITTEN: Statement = Statement {
 pub(crate) fn written(rows: &[Row]) -> Option<Lsn> {
     let lsn: PgLsn = rows.first()?.try_get(0).ok()?;
     Some(Lsn::from(lsn))
+}
+
+/// Whether everything up to a position is visible on a connection's server, for reads that come after it there.
+pub(crate) async fn reached(session: &Session, floor: Lsn) -> Result<bool, Fault> {
+    let rows = session.query(&REACHED, &[&floor.to_sql()]).await?;
+    Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
 }
 
 /// Reads on a server only if everything up to `floor` is visible there: `None` if not.

@@ -1,0 +1,225 @@
+//! Reads that go where the client's session allows, and note there what they saw.
+//!
+//! A context's version decides about reads of one context (Q2): it comes with the data, so no other check is needed. For
+//! lists and searches a position in the log does. Outside of a session the primary answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::types::{PgLsn, Type};
+
+use super::link::{Endpoint, Epoch, Lsn, Session as Connection, Statement};
+use super::read::Read;
+use super::replicas::{Consistency as Freshness, Demand, Floor, Replicas, Served, ServedBy, reached};
+use crate::Version;
+use crate::error::{Error, Result};
+use crate::id::ContextKey;
+use crate::manager::Origin;
+use crate::session::{self, Consistency, Session};
+
+/// A place in the log that covers something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// There are no replicas that could be behind it.
+    NotNeeded,
+    /// It could not be learned.
+    Unknown,
+    /// This one.
+    At(Epoch, Lsn),
+}
+
+impl Position {
+    /// Notes it in the session of the present task.
+    pub(super) fn note(self) {
+        if let Some(session) = Session::current() {
+            match self {
+                Self::NotNeeded => {}
+                Self::Unknown => session.saw_unplaced(),
+                Self::At(epoch, lsn) => session.saw_position(outside(epoch), lsn.0),
+            }
+        }
+    }
+}
+
+/// Everything that a server has shown to anybody so far. A standby shows nothing that it has not received.
+static POSITION: Statement = Statement {
+    name: "position",
+    sql: "SELECT CASE WHEN pg_is_in_recovery()
+                      THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+                      ELSE pg_current_wal_insert_lsn() END",
+    types: &[] as &[Type],
+};
+
+/// A position that covers what was read from or written to this server before.
+pub(super) async fn position(servers: &Replicas, endpoint: &Arc<Endpoint>) -> Position {
+    let rows = endpoint.query(&POSITION, &[]).await;
+    let lsn = rows
+        .ok()
+        .and_then(|rows| rows.first()?.try_get::<_, PgLsn>(0).ok());
+    match (servers.epoch(), lsn) {
+        (Some(epoch), Some(lsn)) => Position::At(epoch, Lsn::from(lsn)),
+        _ => Position::Unknown,
+    }
+}
+
+/// Reads of one store.
+#[derive(Debug)]
+pub(super) struct Reads {
+    pub(super) servers: Arc<Replicas>,
+    /// How old an answer may be that no floor guards (G5).
+    pub(super) bound: Duration,
+    /// Whether there are replicas at all.
+    pub(super) replicated: bool,
+}
+
+impl Reads {
+    /// Reads one context.
+    ///
+    /// # Errors
+    /// `SessionLost` if even the primary is behind what the session has seen.
+    pub(super) async fn context<T, Op, Reading>(
+        &self,
+        key: &ContextKey,
+        op: Op,
+        version: impl Fn(&T) -> Version + Send + Sync,
+    ) -> Result<T>
+    where
+        Op: Fn(Arc<Endpoint>) -> Reading + Send + Sync,
+        Reading: Future<Output = Read<T>> + Send,
+        T: Send,
+    {
+        let session = Session::current();
+        let (freshness, floor) = match &session {
+            None => (Freshness::Strong, None),
+            Some(session) => self.for_context(session, key),
+        };
+        let demand = Demand {
+            consistency: freshness,
+            floor: None,
+        };
+        // What is missing on a replica may only not be there yet.
+        let will_do = |answer: &Result<T>| match answer {
+            Ok(value) => floor.is_none_or(|floor| version(value) >= floor),
+            Err(Error::NotFound) => false,
+            Err(_) => true,
+        };
+        let served = self.servers.read(&demand, op, will_do).await?;
+        note(session.as_deref(), &served);
+        let value = served.value?;
+        match floor {
+            Some(seen) if version(&value) < seen => {
+                let actual = version(&value);
+                tracing::error!(seen, actual, "a session has seen what the database does not have");
+                Err(Error::SessionLost { seen, actual })
+            }
+            _ => Ok(value),
+        }
+    }
+
+    /// How fresh a read of one context has to be, and the version that it must have.
+    fn for_context(&self, session: &Session, key: &ContextKey) -> (Freshness, Option<Version>) {
+        let token = session.token();
+        match (session.consistency(), token.floor(key)) {
+            (Consistency::Strong, floor) => (Freshness::Strong, floor),
+            (Consistency::Any, _) => (Freshness::Any, None),
+            (Consistency::Bounded, _) => (Freshness::Bounded(self.bound), None),
+            (Consistency::Session, None) if token.has_overflowed() => (Freshness::Strong, None),
+            (Consistency::Session, floor) => (Freshness::Bounded(self.bound), floor),
+        }
+    }
+
+    /// Reads several contexts on a connection of its own: it may take long.
+    pub(super) async fn many<T, Op, Reading>(&self, op: Op) -> Result<T>
+    where
+        Op: Fn(Connection) -> Reading + Send + Sync,
+        Reading: Future<Output = Read<T>> + Send,
+        T: Send,
+    {
+        let session = Session::current();
+        let demand = session
+            .as_deref()
+            .map_or_else(strong, |session| self.for_many(session));
+        let op = &op;
+        let guarded = |endpoint: Arc<Endpoint>| async move {
+            let connection = endpoint.session().await?;
+            // Before the read, whose snapshot is then a later one.
+            if let Some(floor) = demand.floor
+                && !reached(&connection, floor.lsn).await?
+            {
+                return Ok(None);
+            }
+            op(connection).await.map(Some)
+        };
+        let served = self.servers.read(&demand, guarded, Option::is_some).await?;
+        note(session.as_deref(), &served);
+        if session.is_some() && self.replicated {
+            position(&self.servers, &served.by).await.note();
+        }
+        // The primary is not asked whether it has reached a position of another epoch: it is the truth.
+        served.value.unwrap_or_else(|| Err(lost()))
+    }
+
+    fn for_many(&self, session: &Session) -> Demand {
+        let token = session.token();
+        let at_most = |floor| Demand {
+            consistency: Freshness::Bounded(self.bound),
+            floor,
+        };
+        match (session.consistency(), token.position()) {
+            (Consistency::Strong, _) => strong(),
+            (Consistency::Any, _) => Demand {
+                consistency: Freshness::Any,
+                floor: None,
+            },
+            (Consistency::Bounded, _) => at_most(None),
+            (Consistency::Session, None) if token.is_empty() => at_most(None),
+            // It has seen something, and where that is in the log is not known.
+            (Consistency::Session, None) => strong(),
+            (Consistency::Session, Some(_)) if token.has_overflowed() => strong(),
+            (Consistency::Session, Some((epoch, lsn))) => at_most(Some(Floor {
+                epoch: inside(epoch),
+                lsn: Lsn(lsn),
+            })),
+        }
+    }
+}
+
+fn strong() -> Demand {
+    Demand {
+        consistency: Freshness::Strong,
+        floor: None,
+    }
+}
+
+fn lost() -> Error {
+    Error::Unavailable {
+        detail: "the primary has not reached a position that it gave out before; it may be another server"
+            .into(),
+        retry_after: super::RETRY_AFTER,
+    }
+}
+
+fn note<T>(session: Option<&Session>, served: &Served<T>) {
+    if let Some(session) = session {
+        let origin = match served.from {
+            ServedBy::Replica => Origin::Replica,
+            ServedBy::LaggingReplica => Origin::Stale,
+            ServedBy::Primary => Origin::Primary,
+        };
+        session.served_by(origin, served.age);
+    }
+}
+
+fn outside(epoch: Epoch) -> session::Epoch {
+    session::Epoch {
+        system: epoch.system_identifier,
+        timeline: epoch.timeline,
+    }
+}
+
+fn inside(epoch: session::Epoch) -> Epoch {
+    Epoch {
+        system_identifier: epoch.system,
+        timeline: epoch.timeline,
+    }
+}

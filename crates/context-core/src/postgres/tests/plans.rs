@@ -1,0 +1,109 @@
+//! The indexes that our own statements need are used: a plan that reads a whole table is a defect.
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::*;
+
+/// What the functions that read run inside; theirs cannot be explained from outside.
+static RUN: Statement = Statement {
+    name: "run",
+    sql: "SELECT * FROM contextkeep.items WHERE stream_no = 1 AND seq >= 5 AND seq <= 9000 ORDER BY seq DESC LIMIT 50",
+    types: &[],
+};
+static KEPT: Statement = Statement {
+    name: "kept",
+    sql: "SELECT * FROM contextkeep.items WHERE stream_no = 1 AND kept AND seq >= 5 AND seq <= 9000 ORDER BY seq",
+    types: &[],
+};
+static FOUND: Statement = Statement {
+    name: "found",
+    sql: "SELECT * FROM contextkeep.words WHERE vector @@ $$'#t1' & 'flight'$$::tsquery",
+    types: &[],
+};
+
+/// Explains a statement with these values.
+async fn plan(
+    client: &tokio_postgres::Client,
+    statement: &Statement,
+    params: &[&(dyn ToSql + Sync)],
+) -> String {
+    let explained = format!("EXPLAIN {}", statement.sql);
+    let typed: Vec<(&(dyn ToSql + Sync), Type)> = params
+        .iter()
+        .copied()
+        .zip(statement.types.iter().cloned())
+        .collect();
+    let rows = client.query_typed(&explained, &typed).await.unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs services"]
+async fn every_read_follows_an_index() {
+    let scratch = Scratch::create(&shared()).await;
+    scratch.open(Arc::new(crate::SystemClock)).await.close().await;
+    let dsn = with_database(&scratch.server, &scratch.name);
+    let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    // Tables of a size at which the choice matters, with statistics.
+    client
+        .batch_execute(
+            "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels)
+             SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 1000, '{}', '{}'
+             FROM generate_series(1, 20000) g;
+             INSERT INTO contextkeep.streams (ctx_no) SELECT ctx_no FROM contextkeep.contexts;
+             INSERT INTO contextkeep.spans SELECT stream_no, 1, 9223372036854775807, stream_no FROM contextkeep.streams;
+             INSERT INTO contextkeep.heads SELECT ctx_no, 1, stream_no, 1, 1, 0, 0, 0, 1, 1, NULL, NULL, 'estimate'
+             FROM contextkeep.streams;
+             INSERT INTO contextkeep.items (stream_no, seq, total, created_at, tokens, pinned, kept, role, kind, body)
+             SELECT 1, g, g, g, 1, false, g % 1000 = 0, 'user', 'message', '{}' FROM generate_series(1, 20000) g;
+             ANALYZE contextkeep.contexts; ANALYZE contextkeep.heads; ANALYZE contextkeep.items;
+             ANALYZE contextkeep.spans; ANALYZE contextkeep.streams",
+        )
+        .await
+        .unwrap();
+    let (tenant, id, agent, session) = ("t1", "c1", "a1", "s1");
+    let (now, limit, none) = (5_i64, 10_i64, None::<String>);
+    let (agent, session) = (Some(agent.to_owned()), Some(session.to_owned()));
+    let labels: Vec<String> = Vec::new();
+    let last = i64::MAX;
+    let list = |agent: Option<String>, session: Option<String>| (agent, session);
+    let head = plan(&client, &read::HEAD, &[&tenant, &id, &now]).await;
+    assert!(
+        head.contains("contexts_tenant_id_key") && head.contains("heads_pkey"),
+        "{head}"
+    );
+    for (statement, index, (agent, session)) in [
+        (&read::LIST, "contexts_newest", list(none.clone(), none.clone())),
+        (
+            &read::LIST_OF_AGENT,
+            "contexts_of_agent",
+            list(agent, none.clone()),
+        ),
+        (&read::LIST_OF_SESSION, "contexts_of_session", list(none, session)),
+    ] {
+        let plan = plan(
+            &client,
+            statement,
+            &[&tenant, &now, &agent, &session, &labels, &last, &"", &limit],
+        )
+        .await;
+        assert!(
+            plan.contains(index) && !plan.contains("Seq Scan"),
+            "{}: {plan}",
+            statement.name
+        );
+        assert!(!plan.contains("Sort"), "{} sorts: {plan}", statement.name);
+    }
+    let run = plan(&client, &RUN, &[]).await;
+    assert!(run.contains("Index Scan Backward using items_pkey"), "{run}");
+    let kept = plan(&client, &KEPT, &[]).await;
+    assert!(kept.contains("items_kept"), "{kept}");
+    client.batch_execute("SET enable_seqscan = off").await.unwrap();
+    let found = plan(&client, &FOUND, &[]).await;
+    assert!(found.contains("words_found"), "{found}");
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
