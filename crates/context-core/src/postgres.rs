@@ -169,6 +169,7 @@ impl PgContextStore {
     }
 
     async fn try_to_prepare(&self) -> Result<()> {
+        self.servers.start();
         let probe = self.servers.primary().check(CHECK_PATIENCE).await?;
         if probe.in_recovery {
             return Err(Error::Unavailable {

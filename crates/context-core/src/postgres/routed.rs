@@ -96,6 +96,7 @@ impl Reads {
         let demand = Demand {
             consistency: freshness,
             floor: None,
+            slow: false,
         };
         // What is missing on a replica may only not be there yet.
         let will_do = |answer: &Result<T>| match answer {
@@ -164,12 +165,14 @@ impl Reads {
         let at_most = |floor| Demand {
             consistency: Freshness::Bounded(self.bound),
             floor,
+            slow: true,
         };
         match (session.consistency(), token.position()) {
             (Consistency::Strong, _) => strong(),
             (Consistency::Any, _) => Demand {
                 consistency: Freshness::Any,
                 floor: None,
+                slow: true,
             },
             (Consistency::Bounded, _) => at_most(None),
             (Consistency::Session, None) if token.is_empty() => at_most(None),
@@ -188,6 +191,7 @@ fn strong() -> Demand {
     Demand {
         consistency: Freshness::Strong,
         floor: None,
+        slow: true,
     }
 }
 

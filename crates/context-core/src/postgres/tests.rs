@@ -15,6 +15,7 @@ mod history;
 mod load;
 mod plans;
 mod schema;
+mod sessions;
 
 /// A database of its own on the shared server, gone with the guard.
 #[derive(Debug)]

@@ -51,7 +51,7 @@ async fn every_read_follows_an_index() {
     client
         .batch_execute(
             "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels)
-             SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 1000, '{}', '{}'
+             SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 20, '{}', '{}'
              FROM generate_series(1, 20000) g;
              INSERT INTO contextkeep.streams (ctx_no) SELECT ctx_no FROM contextkeep.contexts;
              INSERT INTO contextkeep.spans SELECT stream_no, 1, 9223372036854775807, stream_no FROM contextkeep.streams;

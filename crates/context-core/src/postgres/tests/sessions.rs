@@ -1,0 +1,216 @@
+//! Sessions over two nodes and two replicas: no read below what its client has seen (G4), none beyond the bound (G5).
+
+use contextkeep_test_support::{PgCluster, eventually_async};
+
+use super::history::{Naming, append_of, create, key, tenant};
+use super::*;
+use crate::manager::Origin;
+use crate::session::{Consistency, Session, Token};
+use crate::settings::ReplicaSettings;
+use crate::store::{ContextStore, ListQuery, TailQuery};
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct Nodes {
+    cluster: PgCluster,
+    first: Arc<PgContextStore>,
+    second: Arc<PgContextStore>,
+}
+
+/// Two servers over one primary and its replicas.
+async fn nodes() -> Nodes {
+    let cluster = PgCluster::builder().replicas(2).start().unwrap();
+    let database = DatabaseSettings {
+        dsn: Some(SecretString::from(cluster.primary().dsn())),
+        max_open_conns: 12,
+        ..DatabaseSettings::default()
+    };
+    let settings = PostgresSettings {
+        replicas: cluster
+            .replicas()
+            .map(|replica| ReplicaSettings::at(replica.dsn()))
+            .collect(),
+        ..database.into()
+    };
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
+        store.prepare().await.unwrap();
+        eventually_async("the servers were looked at", SOON, async || store.servers.epoch()).await;
+        nodes.push(Arc::new(store));
+    }
+    let (second, first) = (nodes.pop().unwrap(), nodes.pop().unwrap());
+    Nodes {
+        cluster,
+        first,
+        second,
+    }
+}
+
+fn query() -> TailQuery {
+    TailQuery {
+        max_tokens: None,
+        reserve: 0,
+        items_max: 100,
+        bytes_max: 1 << 20,
+    }
+}
+
+/// Appends in a session that began with `token`; answers the token after it, versions included as a manager does.
+async fn append(store: &PgContextStore, token: Token, name: &str) -> Token {
+    let session = Session::new(Consistency::Session, token);
+    session
+        .scope(async {
+            let appended = store
+                .append(&key(0), append_of(name, Naming::None, 1))
+                .await
+                .unwrap();
+            session.saw(&key(0), appended.version);
+        })
+        .await;
+    session.token()
+}
+
+/// Items that a read in a session sees, and where it was answered.
+async fn tail(store: &PgContextStore, consistency: Consistency, token: &Token) -> (u64, Origin) {
+    let session = Session::new(consistency, token.clone());
+    let tail = session.scope(store.tail(&key(0), query())).await.unwrap();
+    (tail.context.item_count, session.origin().unwrap())
+}
+
+fn pause(cluster: &PgCluster, paused: bool) {
+    for replica in cluster.replicas() {
+        let verb = if paused { "pause" } else { "resume" };
+        replica.sql(&format!("SELECT pg_wal_replay_{verb}()")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn a_session_never_sees_less_than_it_has_seen_and_nobody_beyond_the_bound() {
+    let nodes = nodes().await;
+    create(nodes.first.as_ref(), 1).await;
+    let mut token = append(&nodes.first, Token::default(), "before").await;
+    eventually_async("a replica answers", SOON, async || {
+        let (items, origin) = tail(&nodes.second, Consistency::Session, &token).await;
+        assert_eq!(items, 1);
+        (origin == Origin::Replica).then_some(())
+    })
+    .await;
+
+    pause(&nodes.cluster, true);
+    for n in 2..30 {
+        token = append(&nodes.first, token, &n.to_string()).await;
+        // Another node, right away: what this client wrote, or nothing.
+        assert_eq!(
+            tail(&nodes.second, Consistency::Session, &token).await,
+            (n, Origin::Primary)
+        );
+        assert_eq!(
+            tail(&nodes.second, Consistency::Strong, &Token::default())
+                .await
+                .0,
+            n
+        );
+    }
+    // Without a token: as soon as the replicas are known to be behind for longer than the bound, nobody is sent there.
+    eventually_async("the replicas are known to be behind", SOON, async || {
+        let (items, origin) = tail(&nodes.second, Consistency::Session, &Token::default()).await;
+        (origin == Origin::Primary && items == 29).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        let (items, _) = tail(&nodes.second, Consistency::Bounded, &Token::default()).await;
+        assert_eq!(items, 29);
+    }
+
+    pause(&nodes.cluster, false);
+    eventually_async("replicas answer again", SOON, async || {
+        let (items, origin) = tail(&nodes.second, Consistency::Session, &token).await;
+        assert_eq!(items, 29);
+        (origin == Origin::Replica).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn lists_show_what_the_session_created() {
+    let nodes = nodes().await;
+    let list = async |token: &Token| {
+        let session = Session::new(Consistency::Session, token.clone());
+        let query = ListQuery {
+            limit: 1000,
+            ..ListQuery::default()
+        };
+        let page = session.scope(nodes.second.list(&tenant(), query)).await.unwrap();
+        (page.contexts.len(), session.origin().unwrap(), session.token())
+    };
+    let mut token = Token::default();
+    let mut from_replicas = 0;
+    for n in 0..60 {
+        let session = Session::new(Consistency::Session, token.clone());
+        let new = NewContext::of_agent("a").with_id(key(n).id);
+        session.scope(nodes.first.create(&tenant(), new)).await.unwrap();
+        token = session.token();
+        assert!(token.position().is_some());
+        let (contexts, origin, after) = list(&token).await;
+        assert_eq!(contexts as u64, n + 1, "answered by {origin:?}");
+        from_replicas += u64::from(origin == Origin::Replica);
+        token = after;
+    }
+    eventually_async("a replica has everything", SOON, async || {
+        let (contexts, origin, _) = list(&token).await;
+        assert_eq!(contexts, 60);
+        (origin == Origin::Replica).then_some(())
+    })
+    .await;
+    // Not a demand: how many depends on the machine.
+    tracing::debug!(from_replicas, "of 60 lists right after a write");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn what_a_failover_lost_is_said() {
+    let nodes = nodes().await;
+    create(nodes.first.as_ref(), 1).await;
+    let token = append(&nodes.first, Token::default(), "kept").await;
+    nodes.cluster.wait_replayed(SOON).unwrap();
+    // The standbys are cut off from what comes now.
+    for replica in nodes.cluster.replicas() {
+        replica
+            .sql("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'")
+            .unwrap();
+        replica.sql("SELECT pg_reload_conf()").unwrap();
+    }
+    let standby = nodes.cluster.replicas().next().unwrap();
+    eventually_async("the standby is cut off", SOON, async || {
+        let receivers = standby
+            .sql_value("SELECT count(*) FROM pg_stat_wal_receiver")
+            .unwrap();
+        (receivers == "0").then_some(())
+    })
+    .await;
+    let lost = append(&nodes.first, token.clone(), "lost").await;
+    let name = standby.name().to_owned();
+    nodes.cluster.primary().kill().unwrap();
+    nodes.cluster.promote(&name).unwrap();
+    let error = eventually_async("the new primary is found", SOON, async || {
+        let session = Session::new(Consistency::Session, lost.clone());
+        match session.scope(nodes.second.tail(&key(0), query())).await {
+            Err(error @ Error::SessionLost { .. }) => Some(error),
+            Err(Error::Unavailable { .. } | Error::Overloaded { .. }) => None,
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+    assert_eq!(error.code(), "session_lost", "{error}");
+    // What was there before the failover is still there for who has not seen more.
+    let (items, _) = tail(&nodes.second, Consistency::Session, &token).await;
+    assert_eq!(items, 1);
+    eventually_async("writes go on", SOON, async || {
+        let append = append_of("after", Naming::Key, 1);
+        nodes.first.append(&key(0), append).await.ok()
+    })
+    .await;
+}
