@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contextkeep_resilience::breaker::Permit;
 use contextkeep_resilience::replicas::{Picked, Tried};
-use contextkeep_resilience::{Extra, Outcome};
+use contextkeep_resilience::{Extra, Outcome, Profile};
 use futures_util::future::{Either, select};
 
 use super::super::link::{Endpoint, Fault, Kind};
@@ -79,7 +79,15 @@ impl Replicas {
         Op: Fn(Arc<Endpoint>) -> Reading,
         Reading: Future<Output = Result<T, Fault>>,
     {
-        let Ok(_place) = self.spill.try_acquire() else {
+        let place = match &self.spill {
+            // A burst waits for a moment, an overload does not.
+            Some(spill) => spill
+                .acquire_within(Some(Profile::PostgresRead.queue_wait()))
+                .await
+                .ok(),
+            None => None,
+        };
+        let Some(_place) = place else {
             add(&self.counts.shed);
             return Err(Fault::new(
                 Kind::Spill,

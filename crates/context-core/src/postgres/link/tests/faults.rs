@@ -139,8 +139,8 @@ async fn the_deadline_is_the_server_s_statement_timeout() {
     session.rollback().await.unwrap();
 
     let deadline = Deadline::within(Duration::from_secs(5), &TokioClock);
+    let mut session = endpoint.session().await.unwrap();
     let told = deadline::scope(deadline, async {
-        let mut session = endpoint.session().await.unwrap();
         session.begin().await.unwrap();
         session.query(&TIMEOUT, &[]).await.unwrap()[0].get::<_, String>(0)
     })
