@@ -13,7 +13,7 @@
 //! 1. A replica's answer counts only if the caller accepts it. One that is not accepted costs one hop to the
 //!    primary, whose answer is the truth; it is never turned into "not found".
 //! 2. Positions in the log are compared within one [`Epoch`] only. A floor of another epoch goes to the primary.
-//! 3. The check of a position is a statement of its own before the read, in one flush ([`guarded`]): inside the
+//! 3. The check of a position is a statement of its own before the read, in one flush (`guard`): inside the
 //!    reading statement the snapshot may be older than the check, and reads below the floor get through.
 //! 4. At most `primary_spill_max` of the primary's connections serve what replicas cannot; twice as many wait for
 //!    that for a moment, and the rest is refused.
@@ -78,7 +78,7 @@ pub(crate) struct Floor {
 pub(crate) struct Demand {
     /// How fresh.
     pub consistency: Consistency,
-    /// For lists and searches: chooses among replicas; the read itself has to check it by [`guarded`].
+    /// For lists and searches: chooses among replicas; the read itself has to check it, by a statement before it.
     pub floor: Option<Floor>,
     /// It may take longer than `replica_timeout`: a search, a long list. Not hedged, and how long it takes says
     /// nothing about the replica.

@@ -27,7 +27,7 @@ impl Replicas {
     ///
     /// `op` reads on the server it is given; it may be called for two replicas at the same time, and once more for
     /// the primary. `accept` says of a replica's answer whether it will do: not if a row's version is below the
-    /// caller's floor, or is missing while there is a floor, or [`guarded`](super::guarded) answered `None`. The
+    /// caller's floor, or is missing while there is a floor, or the floor was not reached. The
     /// primary's answer is not asked about: it is the truth.
     ///
     /// # Errors
