@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::{codegen, sh, standalone, test, tidy};
+use crate::{codegen, features, loom, sh, standalone, test, tidy};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ struct Step {
     run: fn(&Args) -> Result<()>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "fmt",
         again: "cargo fmt --check",
@@ -53,6 +53,12 @@ const STEPS: [Step; 8] = [
         },
     },
     Step {
+        name: "features",
+        again: "cargo xtask features",
+        in_fast: false,
+        run: |_| features::run(&parsed(&[])),
+    },
+    Step {
         name: "deny",
         again: "cargo deny check",
         in_fast: false,
@@ -78,6 +84,12 @@ const STEPS: [Step; 8] = [
         again: "cargo xtask standalone",
         in_fast: false,
         run: |_| standalone::run(&parsed(&[])),
+    },
+    Step {
+        name: "loom",
+        again: "cargo xtask loom",
+        in_fast: false,
+        run: |_| loom::run(),
     },
     Step {
         name: "test",
@@ -135,6 +147,10 @@ mod tests {
         );
         assert_eq!(
             format!("{:?}", parsed::<standalone::Args>(&[])),
+            "Args { leaf: None }"
+        );
+        assert_eq!(
+            format!("{:?}", parsed::<features::Args>(&[])),
             "Args { leaf: None }"
         );
         assert!(format!("{:?}", parsed::<test::Args>(&["--no-services"])).contains("no_services: true"));

@@ -7,6 +7,8 @@
 
 mod ci;
 mod codegen;
+mod features;
+mod loom;
 mod services;
 mod sh;
 mod standalone;
@@ -42,6 +44,10 @@ enum Task {
     Codegen(codegen::Args),
     /// Prove that the leaf crates build alone in somebody else's project
     Standalone(standalone::Args),
+    /// Lint each leaf crate without features, and with each of them alone
+    Features(features::Args),
+    /// Run the hand-written synchronisers under every interleaving
+    Loom,
     /// Everything CI checks, in its order
     Ci(ci::Args),
 }
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Codegen(args) => codegen::run(&args),
         Task::Standalone(args) => standalone::run(&args),
+        Task::Features(args) => features::run(&args),
+        Task::Loom => loom::run(),
         Task::Ci(args) => ci::run(&args),
     });
     match done {

@@ -108,6 +108,26 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not text"))
 }
 
+/// What cargo knows of the workspace's own packages.
+pub(crate) fn metadata() -> Result<serde_json::Value> {
+    let metadata = output(&mut command(
+        "cargo",
+        ["metadata", "--format-version", "1", "--no-deps"],
+    ))?;
+    serde_json::from_str(&metadata).context("cargo metadata is not JSON")
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    let folder = metadata
+        .get("target_directory")
+        .and_then(serde_json::Value::as_str);
+    folder
+        .map(PathBuf::from)
+        .context("cargo metadata names no target folder")
+}
+
 /// Whether a quick command succeeds: how we know that a tool is there and works.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let quiet = command

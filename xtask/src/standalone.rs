@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// The crates that somebody may take alone, by folder.
-const LEAVES: [&str; 3] = ["config", "cache", "resilience"];
+pub(crate) const LEAVES: [&str; 3] = ["config", "cache", "resilience"];
 
 /// Arguments of `cargo xtask standalone`.
 #[derive(Debug, clap::Args)]
@@ -54,32 +54,54 @@ impl Source {
         Ok(Self::Path(sh::root()))
     }
 
-    fn dependency(&self, leaf: &str) -> String {
-        match self {
+    fn dependency(&self, leaf: &str, features: &[&str]) -> String {
+        let from = match self {
             Self::Git { repository, revision } => {
-                format!(
-                    "{{ git = \"file://{}\", rev = \"{revision}\" }}",
-                    repository.display()
-                )
+                format!("git = \"file://{}\", rev = \"{revision}\"", repository.display())
             }
-            Self::Path(root) => format!("{{ path = \"{}\" }}", root.join("crates").join(leaf).display()),
-        }
+            Self::Path(root) => format!("path = \"{}\"", root.join("crates").join(leaf).display()),
+        };
+        format!("{{ {from}, features = {features:?} }}")
+    }
+}
+
+/// What somebody may take of a leaf, beside its defaults.
+fn selections(leaf: &str) -> &'static [&'static [&'static str]] {
+    match leaf {
+        "resilience" => &[&[], &["tokio"], &["tower"], &["tokio", "tower"]],
+        _ => &[&[]],
     }
 }
 
 fn check(leaf: &str, source: &Source) -> Result<()> {
-    let project = tempfile::tempdir().context("could not create a foreign project")?;
     let name = format!("contextkeep-{leaf}");
-    write_project(project.path(), &name, &source.dependency(leaf))?;
+    let how = match source {
+        Source::Git { .. } => "by git",
+        Source::Path(_) => "by path: the tree is dirty or shallow",
+    };
+    for features in selections(leaf) {
+        let count = check_with(&name, &source.dependency(leaf, features))?;
+        let with = match features {
+            [] => String::new(),
+            features => format!(" with {}", features.join(" and ")),
+        };
+        println!("standalone: {name}{with} builds alone ({how}), {count} dependencies");
+    }
+    Ok(())
+}
+
+/// Builds a foreign project with that dependency; how many packages it brought.
+fn check_with(name: &str, dependency: &str) -> Result<usize> {
+    let project = tempfile::tempdir().context("could not create a foreign project")?;
+    write_project(project.path(), name, dependency)?;
     // The same target folder and profile, so that what is built already is not built again.
-    let target = target_folder()?;
     let mut build = cargo_in(project.path(), &["check", "--quiet"]);
-    sh::run(build.env("CARGO_TARGET_DIR", target))?;
+    sh::run(build.env("CARGO_TARGET_DIR", sh::target_folder()?))?;
     let tree = sh::output(&mut cargo_in(
         project.path(),
         &["tree", "--edges", "normal", "--prefix", "none"],
     ))?;
-    let dependencies = dependencies(&tree, &name);
+    let dependencies = dependencies(&tree, name);
     let ours: Vec<_> = dependencies
         .iter()
         .filter(|other| other.starts_with("contextkeep"))
@@ -87,15 +109,7 @@ fn check(leaf: &str, source: &Source) -> Result<()> {
     if !ours.is_empty() {
         bail!("it pulls in {ours:?}");
     }
-    let how = match source {
-        Source::Git { .. } => "by git",
-        Source::Path(_) => "by path: the tree is dirty or shallow",
-    };
-    println!(
-        "standalone: {name} builds alone ({how}), {} dependencies",
-        dependencies.len()
-    );
-    Ok(())
+    Ok(dependencies.len())
 }
 
 fn cargo_in(folder: &Path, args: &[&str]) -> Command {
@@ -123,21 +137,6 @@ fn write_project(folder: &Path, name: &str, dependency: &str) -> Result<()> {
         format!("pub use {};\n", name.replace('-', "_")),
     )?;
     Ok(())
-}
-
-fn target_folder() -> Result<PathBuf> {
-    let metadata = sh::output(&mut sh::command(
-        "cargo",
-        ["metadata", "--format-version", "1", "--no-deps"],
-    ))?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&metadata).context("cargo metadata is not JSON")?;
-    let folder = metadata
-        .get("target_directory")
-        .and_then(serde_json::Value::as_str);
-    folder
-        .map(PathBuf::from)
-        .context("cargo metadata names no target folder")
 }
 
 /// The different packages in an unindented `cargo tree`, without the project and the leaf themselves.

@@ -80,6 +80,15 @@ impl EmbeddedStore {
         self.readers.read(database::verify).await
     }
 
+    /// Reads rows as they are, in one snapshot; may take as long as reading all of them.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn dump<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.readers.dump(query).await
+    }
+
     /// Finishes the writes that wait, leaves the index for the next start, and closes the file. Blocks for as
     /// long as the writes take. Dropping the store does the same.
     pub fn close(&self) {

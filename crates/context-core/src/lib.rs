@@ -16,6 +16,8 @@ pub mod store;
 mod tokens;
 pub mod window;
 
+#[cfg(all(feature = "embedded", feature = "postgres"))]
+pub mod adopt;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 #[cfg(feature = "postgres")]

@@ -241,6 +241,19 @@ impl PgContextStore {
         ))
     }
 
+    /// A connection for something long, outside of the pool.
+    #[cfg(feature = "embedded")]
+    pub(crate) async fn alone(&self) -> Result<deadpool_postgres::ClientWrapper> {
+        self.ready()?;
+        Ok(self.servers.primary().alone().await?)
+    }
+
+    /// Tells the indexer that there is something to do.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn look_for_work(&self) {
+        self.indexer.news().notify_one();
+    }
+
     /// Stops the tasks and closes the connections. What was accepted before is finished first, or its callers learn
     /// that its outcome is unknown.
     pub async fn close(&self) {

@@ -23,7 +23,7 @@
 //! - **I3** when no permit is alive, no probe is in flight
 //! - **I4** a permit of one generation never changes the state of another
 //! - **I5** open rejects until its time is over
-//! - **I6** half-open is left within `max_wait` of the oldest unanswered probe, plus one call
+//! - **I6** half-open is left within `max_wait`, plus one call, of the time since which a probe has always been out
 //! - **I7** traffic that succeeds in time never opens
 //! - **I8** the window holds the last `span` (to a slice) or the last `n` calls, after any history
 //! - **I9** neutral traffic changes nothing
@@ -48,7 +48,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use self::builder::BreakerBuilder;
-pub use self::config::{Abandoned, ConfigError, HalfOpen, Window};
+pub use self::config::{Abandoned, ConfigError, HalfOpen, Problem, Window};
 pub use self::event::{Cause, Subscription, Transition};
 use self::machine::Core;
 use self::permit::Held;
@@ -56,6 +56,7 @@ pub use self::permit::Permit;
 pub use self::snapshot::{Snapshot, State, Tallies};
 use crate::classify::{AnyError, Classify, judge};
 use crate::error::{Error, Rejected, Why};
+use crate::name::Name;
 use crate::outcome::Outcome;
 
 /// A circuit breaker. Clones share one state.
@@ -66,7 +67,7 @@ pub struct Breaker {
 
 impl Breaker {
     /// A builder with the defaults; the name appears in rejections and events.
-    pub fn builder(name: impl Into<Arc<str>>) -> BreakerBuilder {
+    pub fn builder(name: impl Into<Name>) -> BreakerBuilder {
         BreakerBuilder::new(name.into())
     }
 
@@ -103,12 +104,12 @@ impl Breaker {
     ///
     /// # Cancellation
     /// Dropping the future abandons the call: see [`Abandoned`].
-    pub async fn call<T, E, F, Fut>(&self, op: F) -> Result<T, Error<E>>
+    pub fn call<T, E, F, Fut>(&self, op: F) -> impl Future<Output = Result<T, Error<E>>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.call_with(&AnyError, op).await
+        self.call_with(&AnyError, op)
     }
 
     /// Guards a call under a classifier.
@@ -123,10 +124,16 @@ impl Breaker {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let held = Held::new(&*self.core, self.core.acquire()?);
+        let permit = self.lend()?;
         let result = op().await.map_err(Error::Inner);
-        conclude_held(held, classify, &result);
+        conclude_held(permit, classify, &result);
         result
+    }
+
+    /// [`Self::try_acquire`] without counting references.
+    #[inline]
+    pub(crate) fn lend(&self) -> Result<Lent<'_>, Rejected> {
+        Ok(Held::new(&*self.core, self.core.acquire()?))
     }
 
     /// Where it stands. An open breaker stays open until a call comes, however late.
@@ -146,8 +153,11 @@ impl Breaker {
 
     /// Ends [`Self::isolate`] or [`Self::observe_only`]; otherwise does nothing.
     pub fn release(&self) {
-        if matches!(self.state(), State::Isolated | State::Observing) {
-            self.reset();
+        // Of the generation that was seen: who isolates at the same time wins.
+        let word = self.core.control.load();
+        if matches!(word.state(), State::Isolated | State::Observing) {
+            let seen = Some(word.generation());
+            self.core.transition(seen, State::Closed, Cause::Manual, None);
         }
     }
 
@@ -166,7 +176,7 @@ impl Breaker {
     }
 
     /// Calls `listener` for every transition from now on, in order, outside all locks, on the thread that
-    /// caused it or one that is already delivering. It may use the breaker.
+    /// caused it or one that is already delivering. It may use the breaker. A panic in it goes no further.
     pub fn on_transition(&self, listener: impl Fn(&Transition) + Send + Sync + 'static) -> Subscription {
         let id = self.core.subscribe(Arc::new(listener));
         Subscription {
@@ -185,6 +195,9 @@ impl fmt::Debug for Breaker {
     }
 }
 
+/// A permit that borrows its breaker.
+pub(crate) type Lent<'a> = Held<&'a Core>;
+
 /// Ends a permit by a result that may be one of our own refusals, and says what the result means.
 pub(crate) fn conclude<T, E>(
     permit: Permit,
@@ -195,7 +208,7 @@ pub(crate) fn conclude<T, E>(
 }
 
 /// A deadline is the caller's, so it is booked as the abandonment it is.
-fn conclude_held<T, E, H: Deref<Target = Core>>(
+pub(crate) fn conclude_held<T, E, H: Deref<Target = Core>>(
     held: Held<H>,
     classify: &(impl Classify<T, E> + ?Sized),
     result: &Result<T, Error<E>>,

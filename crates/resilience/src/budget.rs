@@ -90,7 +90,12 @@ impl Budget {
                 });
             }
         }
-        InFlight(self.clone())
+        InFlight(self.if_share())
+    }
+
+    /// Itself, when the end of a call or of an extra attempt has to be booked as well.
+    fn if_share(&self) -> Option<Self> {
+        matches!(*self.0, Form::Share { .. }).then(|| self.clone())
     }
 
     /// Reserves an extra attempt, or `None` when the allowance is used up. Keep the guard until the attempt
@@ -110,7 +115,7 @@ impl Budget {
                 update(tokens, |held| held.checked_sub(price))
             }
         };
-        granted.then(|| Spent(self.clone()))
+        granted.then(|| Spent(self.if_share()))
     }
 }
 
@@ -135,29 +140,34 @@ fn update(word: &AtomicU64, change: impl Fn(u64) -> Option<u64>) -> bool {
     false
 }
 
+/// Books what is over.
+fn end(budget: Option<&Budget>, what: u64) {
+    if let Some(Budget(form)) = budget
+        && let Form::Share { in_flight, .. } = &**form
+    {
+        in_flight.fetch_sub(what, Ordering::Relaxed);
+    }
+}
+
 /// A call that the budget knows of.
 #[derive(Debug)]
 #[must_use = "the call counts as over when this is dropped"]
-pub struct InFlight(Budget);
+pub struct InFlight(Option<Budget>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Form::Share { in_flight, .. } = &*self.0.0 {
-            in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
+        end(self.0.as_ref(), 1);
     }
 }
 
 /// A reserved extra attempt.
 #[derive(Debug)]
 #[must_use = "the attempt counts as over when this is dropped"]
-pub struct Spent(Budget);
+pub struct Spent(Option<Budget>);
 
 impl Drop for Spent {
     fn drop(&mut self) {
-        if let Form::Share { in_flight, .. } = &*self.0.0 {
-            in_flight.fetch_sub(EXTRA, Ordering::Relaxed);
-        }
+        end(self.0.as_ref(), EXTRA);
     }
 }
 

@@ -10,11 +10,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Rejected, Why};
+use crate::name::Name;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// Whom a free slot goes to.
@@ -31,8 +33,8 @@ pub enum Queue {
 #[derive(Clone)]
 pub struct Bulkhead(Arc<Core>);
 
-struct Core {
-    name: Arc<str>,
+pub(crate) struct Core {
+    name: Name,
     limit: u32,
     max_queue: u32,
     order: Queue,
@@ -56,12 +58,12 @@ const FREE_MASK: u64 = WAITING - 1;
 
 impl Bulkhead {
     /// `limit` slots (at least one) and room for `max_queue` waiters.
-    pub fn new(name: impl Into<Arc<str>>, limit: u32, max_queue: u32) -> Self {
+    pub fn new(name: impl Into<Name>, limit: u32, max_queue: u32) -> Self {
         Self::with_order(name, limit, max_queue, Queue::Fifo)
     }
 
     /// The same, with a say in who is next.
-    pub fn with_order(name: impl Into<Arc<str>>, limit: u32, max_queue: u32, order: Queue) -> Self {
+    pub fn with_order(name: impl Into<Name>, limit: u32, max_queue: u32, order: Queue) -> Self {
         let limit = limit.max(1);
         Self(Arc::new(Core {
             name: name.into(),
@@ -79,10 +81,18 @@ impl Bulkhead {
     /// [`Why::BulkheadFull`].
     pub fn try_acquire(&self) -> Result<Slot, Rejected> {
         if self.0.take_free() {
-            Ok(Slot(Arc::clone(&self.0)))
+            Ok(Slot(Taken(Arc::clone(&self.0))))
         } else {
             Err(self.0.full())
         }
+    }
+
+    /// A slot that borrows the bulkhead, if one is free now: [`Self::try_acquire`] without counting
+    /// references.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn lend(&self) -> Option<Lent<'_>> {
+        self.0.take_free().then(|| Taken(&*self.0))
     }
 
     /// A slot, waiting for one in the queue if need be.
@@ -108,15 +118,20 @@ impl Bulkhead {
     /// As [`Self::acquire`].
     #[cfg(feature = "tokio")]
     pub async fn acquire_within(&self, limit: Option<std::time::Duration>) -> Result<Slot, Rejected> {
-        match crate::timer::within(|| limit, std::pin::pin!(self.acquire())).await {
+        match crate::timer::within(|| limit, std::pin::pin!(self.acquire()), std::pin::pin!(None)).await {
             Some(slot) => slot,
-            None => Err(Rejected::new(Arc::clone(&self.0.name), Why::QueueTimeout, None)),
+            None => Err(Rejected::new(self.0.name.clone(), Why::QueueTimeout, None)),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    #[cfg(all(feature = "tokio", feature = "tower"))]
+    pub(crate) fn name_to_share(&self) -> Name {
+        self.0.name.clone()
     }
 
     /// How many slots there are.
@@ -154,7 +169,7 @@ impl fmt::Debug for Bulkhead {
 
 impl Core {
     fn full(&self) -> Rejected {
-        Rejected::new(Arc::clone(&self.name), Why::BulkheadFull, None)
+        Rejected::new(self.name.clone(), Why::BulkheadFull, None)
     }
 
     fn take_free(&self) -> bool {
@@ -235,9 +250,16 @@ impl Core {
 
 /// A taken slot. Dropping it gives it back.
 #[must_use = "dropping a slot gives it back"]
-pub struct Slot(Arc<Core>);
+pub struct Slot(Taken<Arc<Core>>);
 
-impl Drop for Slot {
+/// The slot itself, of a bulkhead that is shared or merely borrowed.
+pub(crate) struct Taken<C: Deref<Target = Core>>(C);
+
+/// A slot that borrows its bulkhead.
+#[cfg(feature = "tokio")]
+pub(crate) type Lent<'a> = Taken<&'a Core>;
+
+impl<C: Deref<Target = Core>> Drop for Taken<C> {
     fn drop(&mut self) {
         self.0.release();
     }
@@ -245,7 +267,7 @@ impl Drop for Slot {
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Slot").field(&self.0.name).finish()
+        f.debug_tuple("Slot").field(&self.0.0.name).finish()
     }
 }
 
@@ -295,7 +317,7 @@ impl Future for Acquire {
             Progress::Done => return Poll::Pending,
         }
         this.state = Progress::Done;
-        Poll::Ready(Ok(Slot(Arc::clone(&this.core))))
+        Poll::Ready(Ok(Slot(Taken(Arc::clone(&this.core)))))
     }
 }
 

@@ -106,9 +106,12 @@ impl ManualClock {
         Self::default()
     }
 
-    /// Moves the clock forward.
+    /// Moves the clock forward, at most to the end of time.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(whole_nanos(by), Ordering::Relaxed);
+        let moved = |now: u64| Some(now.saturating_add(whole_nanos(by)));
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved)
+            .unwrap_or_default();
     }
 }
 

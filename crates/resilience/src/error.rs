@@ -2,8 +2,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
+
+use crate::name::Name;
 
 /// Why a guard turned a call away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +59,7 @@ impl Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// The name of the guard.
-    pub by: Arc<str>,
+    pub by: Name,
     /// Its reason.
     pub why: Why,
     /// When another try may fare better, as far as the guard knows.
@@ -67,7 +68,7 @@ pub struct Rejected {
 
 impl Rejected {
     /// A refusal by the guard of that name.
-    pub const fn new(by: Arc<str>, why: Why, retry_after: Option<Duration>) -> Self {
+    pub const fn new(by: Name, why: Why, retry_after: Option<Duration>) -> Self {
         Self { by, why, retry_after }
     }
 }

@@ -46,7 +46,11 @@ impl Hedge {
     /// The same at another quantile (kept between 0.5 and 0.999).
     pub fn at_quantile(quantile: f64, budget: &Budget) -> Self {
         Self(Arc::new(Core {
-            quantile: quantile.clamp(0.5, 0.999),
+            quantile: if quantile.is_nan() {
+                0.95
+            } else {
+                quantile.clamp(0.5, 0.999)
+            },
             floor: 1e6,
             ceiling: 1e9,
             min_samples: 100,
@@ -156,14 +160,22 @@ impl Hedge {
     /// the late ones are exactly the share beyond the quantile. Large steps at first, 2 % ones later.
     fn learn(&self, direction: f64) {
         let core = &*self.0;
-        let samples = core.samples.fetch_add(1, Ordering::Relaxed);
+        let samples = core.samples.load(Ordering::Relaxed);
+        if samples < core.min_samples {
+            core.samples.fetch_add(1, Ordering::Relaxed);
+        }
         let step = if samples < core.min_samples { 0.2 } else { 0.02 };
         let mut seen = core.delay.load(Ordering::Relaxed);
         loop {
-            let next = (f64::from_bits(seen) * (1.0 + step * direction)).clamp(core.floor, core.ceiling);
+            let next = (f64::from_bits(seen) * (1.0 + step * direction))
+                .clamp(core.floor, core.ceiling)
+                .to_bits();
+            if next == seen {
+                return;
+            }
             match core
                 .delay
-                .compare_exchange_weak(seen, next.to_bits(), Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => seen = now,

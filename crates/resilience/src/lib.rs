@@ -12,6 +12,7 @@ pub mod fallback;
 pub mod gate;
 pub mod hedge;
 pub mod limiter;
+mod name;
 mod outcome;
 #[cfg(feature = "tokio")]
 pub mod policy;
@@ -42,6 +43,7 @@ pub use self::fallback::{Fallback, Served, Source};
 pub use self::gate::{Gate, Guard, Pass};
 pub use self::hedge::Hedge;
 pub use self::limiter::{Limiter, Limits};
+pub use self::name::Name;
 pub use self::outcome::{Again, Idempotent, Outcome, Verdict};
 #[cfg(feature = "tokio")]
 pub use self::policy::{Attempt, Policy};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, Nanos};
 use crate::error::{Rejected, Why};
+use crate::name::Name;
 use crate::outcome::Verdict;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -41,7 +42,7 @@ pub struct Limiter(Arc<Core>);
 
 #[derive(Debug)]
 struct Core {
-    name: Arc<str>,
+    name: Name,
     limits: Limits,
     clock: Arc<dyn Clock>,
     in_flight: AtomicU64,
@@ -53,7 +54,7 @@ struct Core {
 
 impl Limiter {
     /// Starts at `limits.start`; bounds out of order are put in order.
-    pub fn new(name: impl Into<Arc<str>>, limits: Limits, clock: impl Clock + 'static) -> Self {
+    pub fn new(name: impl Into<Name>, limits: Limits, clock: impl Clock + 'static) -> Self {
         let min = limits.min.max(1);
         let max = limits.max.max(min);
         let decrease = if limits.decrease > 0.0 && limits.decrease < 1.0 {
@@ -99,7 +100,7 @@ impl Limiter {
                 Err(now) => seen = now,
             }
         }
-        Err(Rejected::new(Arc::clone(&core.name), Why::Throttled, None))
+        Err(Rejected::new(core.name.clone(), Why::Throttled, None))
     }
 
     /// Its name.
@@ -152,7 +153,7 @@ impl Limiter {
         if started.as_nanos() < last {
             return;
         }
-        let now = self.0.clock.now().as_nanos().max(last + 1);
+        let now = self.0.clock.now().as_nanos().max(last.saturating_add(1));
         // The loser of a race belongs to the same crowd.
         if self
             .0

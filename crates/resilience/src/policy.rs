@@ -22,7 +22,7 @@ mod attempt;
 mod builder;
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,24 +32,30 @@ pub use self::builder::{PolicyBuilder, Precedes, stage};
 use crate::budget::InFlight;
 use crate::classify::{AnyError, Classify};
 use crate::clock::Clock;
-use crate::deadline::{Deadline, enter};
+use crate::deadline::Deadline;
 use crate::error::{Error, Rejected, Why};
 use crate::fallback::{Fallback, Served};
 use crate::hedge::Hedge;
+use crate::name::Name;
 use crate::outcome::{Idempotent, Outcome, Verdict};
 use crate::replicas::{Replicas, Tried};
 use crate::retry::{Ended, Retry};
-use crate::timer::within;
+use crate::timer::{within, within_scope};
 
 /// A stack of guards around one dependency or a set of replicas. Built once, shared by reference or `Arc`.
 pub struct Policy<C = AnyError, T = ()> {
-    name: Arc<str>,
+    plan: Plan,
     classify: C,
+    replicas: Replicas<T>,
+}
+
+/// The stages, but for the one that knows what an endpoint is.
+struct Plan {
+    name: Name,
     fallback: Option<Fallback>,
     total: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
-    replicas: Replicas<T>,
     queue_wait: Option<Duration>,
     attempt_timeout: Option<Duration>,
     clock: Arc<dyn Clock>,
@@ -61,7 +67,7 @@ type Judged<R, E> = (Result<R, Error<E>>, Outcome);
 impl<C, T> Policy<C, T> {
     /// Its name, as in refusals.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.plan.name
     }
 
     /// The endpoints with their breakers.
@@ -76,10 +82,10 @@ impl<C, T> Policy<C, T> {
     ///
     /// # Cancellation
     /// Dropping the future drops what is in flight and gives everything back: slots, probes, budget.
-    pub async fn run<R, E, F, Fut>(&self, idempotent: Idempotent, op: F) -> Result<R, Error<E>>
+    pub async fn run<'a, R, E, F, Fut>(&'a self, idempotent: Idempotent, op: F) -> Result<R, Error<E>>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         self.timed(idempotent, &op).await.0
@@ -93,15 +99,15 @@ impl<C, T> Policy<C, T> {
     ///
     /// # Cancellation
     /// As [`Self::run`].
-    pub async fn run_or<R, E, F, Fut, G, Last>(
-        &self,
+    pub async fn run_or<'a, R, E, F, Fut, G, Last>(
+        &'a self,
         idempotent: Idempotent,
         op: F,
         fallback: G,
     ) -> Result<Served<R>, Error<E>>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
         G: FnOnce(&Error<E>) -> Last,
         Last: Future<Output = Option<Served<R>>>,
@@ -112,24 +118,24 @@ impl<C, T> Policy<C, T> {
             Err(error) => error,
         };
         let is_answer = !error.is_local() && outcome.verdict == Verdict::Neutral;
-        let Some(bounds) = self.fallback.filter(|_| !is_answer) else {
+        let Some(bounds) = self.plan.fallback.filter(|_| !is_answer) else {
             return Err(error);
         };
-        let served = within(|| Some(bounds.timeout), pin!(fallback(&error)))
+        let served = within(|| Some(bounds.timeout), pin!(fallback(&error)), pin!(None))
             .await
             .flatten();
         served.filter(|served| bounds.allows(served)).ok_or(error)
     }
 
     /// Stage 2.
-    async fn timed<R, E, F, Fut>(&self, idempotent: Idempotent, op: &F) -> Judged<R, E>
+    async fn timed<'a, R, E, F, Fut>(&'a self, idempotent: Idempotent, op: &F) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
-        let now = self.clock.now();
-        let own = self.total.map(|total| Deadline::at(now.after(total)));
+        let now = self.plan.clock.now();
+        let own = self.plan.total.map(|total| Deadline::at(now.after(total)));
         let deadline = match (own, Deadline::current()) {
             (Some(own), Some(outer)) => Some(own.min(outer)),
             (own, outer) => own.or(outer),
@@ -141,27 +147,23 @@ impl<C, T> Policy<C, T> {
         if remaining.is_zero() {
             return self.refuse(Why::Deadline);
         }
-        let mut work = pin!(self.retried(idempotent, Some(deadline), op));
-        let scoped = poll_fn(move |context| {
-            let _scope = enter(deadline);
-            work.as_mut().poll(context)
-        });
-        match within(|| Some(remaining), pin!(scoped)).await {
+        let work = pin!(self.retried(idempotent, Some(deadline), op));
+        match within_scope(Some(deadline), || Some(remaining), work, pin!(None)).await {
             Some(judged) => judged,
             None => self.refuse(Why::Deadline),
         }
     }
 
     /// Stage 3.
-    async fn retried<R, E, F, Fut>(
-        &self,
+    async fn retried<'a, R, E, F, Fut>(
+        &'a self,
         idempotent: Idempotent,
         deadline: Option<Deadline>,
         op: &F,
     ) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         let _call = self.book_call();
@@ -172,14 +174,14 @@ impl<C, T> Policy<C, T> {
             attempts += 1;
             let (result, outcome) = self.hedged(idempotent, attempts, &mut tried, deadline, op).await;
             drop(leave.take());
-            let (Some(retry), Err(error)) = (&self.retry, &result) else {
+            let (Some(retry), Err(error)) = (&self.plan.retry, &result) else {
                 return (result, outcome);
             };
             let ended = Ended {
                 attempts,
                 outcome,
                 refusal: error.rejected().map(|rejected| rejected.why),
-                remaining: deadline.map(|deadline| deadline.remaining(&*self.clock).unwrap_or_default()),
+                remaining: deadline.map(|deadline| deadline.remaining(&*self.plan.clock).unwrap_or_default()),
             };
             let Some(planned) = retry.plan(idempotent, &ended) else {
                 return (result, outcome);
@@ -193,8 +195,9 @@ impl<C, T> Policy<C, T> {
 
     /// Retries and hedges usually share a budget; a call is booked in it once.
     fn book_call(&self) -> (Option<InFlight>, Option<InFlight>) {
-        let retry = self.retry.as_ref().and_then(Retry::budget);
+        let retry = self.plan.retry.as_ref().and_then(Retry::budget);
         let hedge = self
+            .plan
             .hedge
             .as_ref()
             .map(Hedge::budget)
@@ -203,7 +206,7 @@ impl<C, T> Policy<C, T> {
     }
 
     fn refuse<R, E>(&self, why: Why) -> Judged<R, E> {
-        refused(Rejected::new(Arc::clone(&self.name), why, None))
+        refused(Rejected::new(self.plan.name.clone(), why, None))
     }
 }
 
@@ -215,7 +218,7 @@ fn refused<R, E>(rejected: Rejected) -> Judged<R, E> {
 impl<C, T: fmt::Debug> fmt::Debug for Policy<C, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy")
-            .field("name", &self.name)
+            .field("name", &self.plan.name)
             .field("replicas", &self.replicas)
             .finish_non_exhaustive()
     }

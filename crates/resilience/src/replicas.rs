@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tokio")]
+use crate::breaker::Lent;
 use crate::breaker::{Breaker, Permit, State};
 use crate::bulkhead::Bulkhead;
 use crate::clock::{Clock, Nanos};
 use crate::error::{Rejected, Why};
+use crate::name::Name;
 use crate::outcome::{Outcome, Verdict};
 use crate::random::{Random, SplitMix};
 use crate::sync::{AtomicU64, Ordering};
@@ -93,7 +96,7 @@ impl<T> Clone for Replicas<T> {
 
 #[derive(Debug)]
 struct Core<T> {
-    name: Arc<str>,
+    name: Name,
     endpoints: Vec<Endpoint<T>>,
     panic: Panic,
     penalty: Duration,
@@ -136,7 +139,7 @@ impl Tried {
 impl<T> Replicas<T> {
     /// The set, with the system's clock, entropy of its own, panic below one half, and failures booked as at
     /// least 5 s. Endpoints after the 64th are ignored.
-    pub fn new(name: impl Into<Arc<str>>, endpoints: impl IntoIterator<Item = Endpoint<T>>) -> Self {
+    pub fn new(name: impl Into<Name>, endpoints: impl IntoIterator<Item = Endpoint<T>>) -> Self {
         Self::with(
             name,
             endpoints,
@@ -149,7 +152,7 @@ impl<T> Replicas<T> {
 
     /// The set, with everything said.
     pub fn with(
-        name: impl Into<Arc<str>>,
+        name: impl Into<Name>,
         endpoints: impl IntoIterator<Item = Endpoint<T>>,
         panic: Panic,
         penalty: Duration,
@@ -179,7 +182,22 @@ impl<T> Replicas<T> {
     /// # Errors
     /// [`Why::NoEndpoint`] when the set is empty or its breakers have taken all out; of a set of one, its
     /// breaker's own reason.
-    pub fn pick(&self, tried: Tried) -> Result<Picked<T>, Rejected> {
+    pub fn pick(&self, tried: Tried) -> Result<Picked<'_, T>, Rejected> {
+        let choice = match self.0.endpoints.as_slice() {
+            // Nothing to choose: a breaker that is always believed says it all.
+            [only] if self.0.panic == Panic::Never => {
+                only.breaker.peek()?;
+                Choice {
+                    index: 0,
+                    forced: false,
+                }
+            }
+            _ => self.choose(tried)?,
+        };
+        Ok(self.take(choice))
+    }
+
+    fn choose(&self, tried: Tried) -> Result<Choice, Rejected> {
         let core = &*self.0;
         let every = Tried(!0 >> (64 - core.endpoints.len().clamp(1, 64)));
         let mut usable = Tried::default();
@@ -195,13 +213,21 @@ impl<T> Replicas<T> {
         let untried = Tried(usable.0 & !tried.0);
         let index = self.cheaper(if untried.0 == 0 { usable } else { untried });
         let index = index.ok_or_else(|| self.nowhere())?;
-        core.endpoints[index].in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(Picked {
-            set: self.clone(),
+        Ok(Choice { index, forced })
+    }
+
+    fn take(&self, choice: Choice) -> Picked<'_, T> {
+        let core = &*self.0;
+        let Choice { index, forced } = choice;
+        let endpoint = &core.endpoints[index];
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Picked {
+            set: self,
+            endpoint,
             index,
             forced,
             started: core.now(),
-        })
+        }
     }
 
     fn panics(&self, usable: Tried) -> bool {
@@ -246,29 +272,37 @@ impl<T> Replicas<T> {
             return reason;
         }
         let next_probe = reasons.filter_map(|reason| reason.retry_after).min();
-        Rejected::new(Arc::clone(&core.name), Why::NoEndpoint, next_probe)
+        Rejected::new(core.name.clone(), Why::NoEndpoint, next_probe)
     }
+}
+
+/// Which endpoint, and whether its breaker was overruled.
+#[derive(Clone, Copy)]
+struct Choice {
+    index: usize,
+    forced: bool,
 }
 
 /// A choice that was made. Dropping it unrecorded frees its place and books nothing.
 #[derive(Debug)]
 #[must_use = "the endpoint counts as left when this is dropped"]
-pub struct Picked<T> {
-    set: Replicas<T>,
+pub struct Picked<'a, T> {
+    set: &'a Replicas<T>,
+    endpoint: &'a Endpoint<T>,
     index: usize,
     forced: bool,
     started: Nanos,
 }
 
-impl<T> Picked<T> {
+impl<'a, T> Picked<'a, T> {
     /// Which one.
     pub const fn index(&self) -> usize {
         self.index
     }
 
     /// The endpoint.
-    pub fn endpoint(&self) -> &Endpoint<T> {
-        &self.set.0.endpoints[self.index]
+    pub const fn endpoint(&self) -> &'a Endpoint<T> {
+        self.endpoint
     }
 
     /// The breaker's permit; `None` in a panic, when the breaker is not asked.
@@ -278,6 +312,16 @@ impl<T> Picked<T> {
     pub fn permit(&self) -> Result<Option<Permit>, Rejected> {
         let breaker = &self.endpoint().breaker;
         match breaker.try_acquire() {
+            Err(rejected) if !self.forced || breaker.state() == State::Isolated => Err(rejected),
+            permit => Ok(permit.ok()),
+        }
+    }
+
+    /// [`Self::permit`] that borrows the breaker.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn lend(&self) -> Result<Option<Lent<'a>>, Rejected> {
+        let breaker = &self.endpoint().breaker;
+        match breaker.lend() {
             Err(rejected) if !self.forced || breaker.state() == State::Isolated => Err(rejected),
             permit => Ok(permit.ok()),
         }
@@ -298,14 +342,14 @@ impl<T> Picked<T> {
             Verdict::Throttled { retry_after } => took.max(
                 retry_after
                     .unwrap_or(core.penalty)
-                    .clamp(core.penalty, core.penalty * 60),
+                    .clamp(core.penalty, core.penalty.saturating_mul(60)),
             ),
         };
         self.endpoint().latency.observe(now, booked);
     }
 }
 
-impl<T> Drop for Picked<T> {
+impl<T> Drop for Picked<'_, T> {
     fn drop(&mut self) {
         self.endpoint().in_flight.fetch_sub(1, Ordering::Relaxed);
     }

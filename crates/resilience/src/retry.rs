@@ -16,6 +16,7 @@ use crate::random::{Random, SplitMix};
 pub struct Retry {
     max: u32,
     backoff: Backoff,
+    max_wait: Duration,
     budget: Option<Budget>,
     random: Arc<dyn Random>,
 }
@@ -58,6 +59,7 @@ impl Retry {
         Self {
             max,
             backoff,
+            max_wait: Duration::from_secs(30),
             budget: None,
             random: Arc::new(SplitMix::from_entropy()),
         }
@@ -67,6 +69,13 @@ impl Retry {
     #[must_use]
     pub const fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
+        self
+    }
+
+    /// The longest `Retry-After` that is waited for; a longer one ends the matter. Default: 30 s.
+    #[must_use]
+    pub const fn max_wait(mut self, limit: Duration) -> Self {
+        self.max_wait = limit;
         self
     }
 
@@ -84,8 +93,9 @@ impl Retry {
 
     /// Whether and when to try again.
     ///
-    /// A refusal of our own is not retried, except a timeout. A `Retry-After` is obeyed, or, when it does
-    /// not fit into what remains, ends the matter: no attempt is made that could not be waited for.
+    /// A refusal of our own is not retried, except a timeout. A `Retry-After` is obeyed, or, when it is longer
+    /// than [`Self::max_wait`] or does not fit into what remains, ends the matter: no attempt is made that
+    /// could not be waited for.
     pub fn plan(&self, idempotent: Idempotent, ended: &Ended) -> Option<Planned> {
         let asked = match (ended.outcome.again, idempotent) {
             (Again::No, _) | (Again::IfIdempotent | Again::After(_), Idempotent::No) => return None,
@@ -96,7 +106,11 @@ impl Retry {
         if ended.attempts > self.max || (ended.refusal.is_some() && !timed_out) {
             return None;
         }
-        let delay = self.backoff.delay(ended.attempts - 1, &*self.random).max(asked);
+        let tries = ended.attempts.saturating_sub(1);
+        let delay = self.backoff.delay(tries, &*self.random).max(asked);
+        if asked > self.max_wait {
+            return None;
+        }
         if ended.remaining.is_some_and(|remaining| delay >= remaining) {
             return None;
         }

@@ -62,6 +62,33 @@ impl AddAssign for Counts {
     }
 }
 
+/// Division by a constant that is only known at run time: a multiplication by its reciprocal, which is a
+/// quarter of the cost, and every finished call pays it.
+#[derive(Debug)]
+struct Divisor {
+    divisor: u64,
+    /// 2^64 / divisor, rounded down.
+    reciprocal: u64,
+}
+
+impl Divisor {
+    /// Zero counts as one.
+    fn new(divisor: u64) -> Self {
+        let divisor = divisor.max(1);
+        let reciprocal = u64::try_from((1_u128 << 64) / u128::from(divisor)).unwrap_or(u64::MAX);
+        Self { divisor, reciprocal }
+    }
+
+    /// The exact quotient. The estimate is never too large, and too small by at most one, because the
+    /// reciprocal is off by less than 1 / 2^64.
+    fn divide(&self, dividend: u64) -> u64 {
+        let product = u128::from(dividend) * u128::from(self.reciprocal);
+        let estimate = u64::try_from(product >> 64).unwrap_or(u64::MAX);
+        let rest = dividend - estimate * self.divisor;
+        estimate + u64::from(rest >= self.divisor)
+    }
+}
+
 /// A cache line of its own for each slice: neighbours in time are written by different moments, not by
 /// different threads, but the current one is hot.
 #[derive(Debug)]
@@ -70,7 +97,7 @@ struct Slice(AtomicU64);
 
 #[derive(Debug)]
 pub(crate) struct Ring {
-    slice_nanos: u64,
+    slice: Divisor,
     slices: u64,
     cells: [Slice; RING],
 }
@@ -80,7 +107,7 @@ impl Ring {
     pub(crate) fn new(span: Duration, slices: u32) -> Self {
         let slices = slices.clamp(1, MAX_SLICES);
         Self {
-            slice_nanos: whole_nanos(span / slices).max(1),
+            slice: Divisor::new(whole_nanos(span / slices)),
             slices: slices.into(),
             cells: std::array::from_fn(|_| Slice(AtomicU64::new(0))),
         }
@@ -95,7 +122,7 @@ impl Ring {
 
     /// Adds to the present slice, unless `generation` is over.
     pub(crate) fn add(&self, generation: u64, now: Nanos, counts: Counts) {
-        let number = now.as_nanos() / self.slice_nanos;
+        let number = self.slice.divide(now.as_nanos());
         let index = usize::try_from(number % RING as u64).unwrap_or(0);
         let slot = &self.cells[index].0;
         let (mine, packed) = (tag(generation, number), pack(counts));
@@ -121,7 +148,7 @@ impl Ring {
 
     /// What the window holds: the present slice and the ones before it.
     pub(crate) fn counts(&self, generation: u64, now: Nanos) -> Counts {
-        let number = now.as_nanos() / self.slice_nanos;
+        let number = self.slice.divide(now.as_nanos());
         let mut sum = Counts::default();
         for back in 0..self.slices.min(RING as u64) {
             let index = usize::try_from(number.wrapping_sub(back) % RING as u64).unwrap_or(0);

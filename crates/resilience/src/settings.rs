@@ -1,11 +1,11 @@
 //! Settings for a configuration file, and the profiles they start from.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
 use crate::breaker::{Breaker, BreakerBuilder, HalfOpen, Window};
 use crate::bulkhead::Bulkhead;
+use crate::name::Name;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -124,7 +124,7 @@ impl BreakerSettings {
 
     /// The breaker they describe, on top of a profile. Not to be built from settings that do not
     /// [`validate`](Self::validate): the builder refuses them too.
-    pub fn breaker(&self, name: impl Into<Arc<str>>, profile: Profile) -> BreakerBuilder {
+    pub fn breaker(&self, name: impl Into<Name>, profile: Profile) -> BreakerBuilder {
         let base = profile.half_open();
         let spare = base.probes - base.need;
         let half_open = HalfOpen {
@@ -141,7 +141,7 @@ impl BreakerSettings {
     }
 
     /// The bulkhead they describe; `None` when not enabled.
-    pub fn bulkhead(&self, name: impl Into<Arc<str>>, profile: Profile) -> Option<Bulkhead> {
+    pub fn bulkhead(&self, name: impl Into<Name>, profile: Profile) -> Option<Bulkhead> {
         let limit = self.max_concurrent_requests;
         self.enabled
             .then(|| Bulkhead::new(name, limit, profile.queue_for(limit)))
@@ -163,7 +163,7 @@ pub enum Profile {
 
 impl Profile {
     /// A builder with this profile's windows, rates, open times and probes.
-    pub fn breaker(self, name: impl Into<Arc<str>>) -> BreakerBuilder {
+    pub fn breaker(self, name: impl Into<Name>) -> BreakerBuilder {
         let builder = Breaker::builder(name).half_open(self.half_open());
         let open = |base, cap| Backoff::exponential(base, cap).jitter(Jitter::Upper(0.5));
         match self {

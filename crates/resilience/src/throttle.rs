@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Nanos};
 use crate::error::{Rejected, Why};
+use crate::name::Name;
 use crate::random::Random;
 use crate::ring::{Counts, Ring};
 
@@ -16,7 +17,7 @@ pub struct Throttle(Arc<Core>);
 
 #[derive(Debug)]
 struct Core {
-    name: Arc<str>,
+    name: Name,
     k: f64,
     /// Totals are requests, "failed" are accepts.
     ring: Ring,
@@ -28,7 +29,7 @@ impl Throttle {
     /// `k` is how many requests the dependency may see per one it accepts (2 is usual; at least 1). The
     /// window should be longer than the longest call, or accepts fall out of step with requests.
     pub fn new(
-        name: impl Into<Arc<str>>,
+        name: impl Into<Name>,
         k: f64,
         window: Duration,
         clock: impl Clock + 'static,
@@ -62,7 +63,7 @@ impl Throttle {
             },
         );
         if odds > 0.0 && core.random.unit() < odds {
-            return Err(Rejected::new(Arc::clone(&core.name), Why::Throttled, None));
+            return Err(Rejected::new(core.name.clone(), Why::Throttled, None));
         }
         Ok(Ticket(self.clone()))
     }

@@ -17,6 +17,10 @@
 //! - **T2** the instance that was polled ready is the one that is called
 //! - **T3** clones, and services made by the same layer, share state
 //! - **T4** futures are named, not boxed, and need nothing to be `'static`
+//! - **T5** an open breaker is ready, and its call is refused at once: a caller that could not even ask would
+//!   wait without limit, and an error from `poll_ready` would end a `Buffer` for good. Under a balancer that
+//!   skips what is not ready, say [`BreakerLayer::unready_while_open`] instead: then `poll_ready` is pending
+//!   and the task is woken when a call would be let through
 
 mod breaker;
 #[cfg(feature = "tokio")]
@@ -26,6 +30,8 @@ mod fallback;
 #[cfg(feature = "tokio")]
 mod hedge;
 mod lift;
+#[cfg(feature = "tokio")]
+mod readiness;
 #[cfg(feature = "tokio")]
 mod retry;
 #[cfg(feature = "tokio")]

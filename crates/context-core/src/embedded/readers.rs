@@ -38,6 +38,23 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.run(query, READ_MAX).await
+    }
+
+    /// As [`Readers::read`], for what takes as long as reading everything.
+    #[cfg(feature = "postgres")]
+    pub(super) async fn dump<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(query, Duration::MAX).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        longest: Duration,
+    ) -> Result<T> {
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| closed())?;
         let idle = self.idle.clone();
         let work = move || {
@@ -47,7 +64,7 @@ impl Readers {
                 .pop()
                 .ok_or_else(closed)?;
             // A defect in one read must not cost a connection.
-            let run = AssertUnwindSafe(|| snapshot(&mut connection, query));
+            let run = AssertUnwindSafe(|| snapshot(&mut connection, query, longest));
             let outcome = catch_unwind(run)
                 .unwrap_or_else(|_| Err(Error::internal("a read panicked; the log has the place")));
             idle.lock()
@@ -62,9 +79,13 @@ impl Readers {
     }
 }
 
-fn snapshot<T>(connection: &mut Connection, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+fn snapshot<T>(
+    connection: &mut Connection,
+    query: impl FnOnce(&Connection) -> Result<T>,
+    longest: Duration,
+) -> Result<T> {
     let begun = tokio::time::Instant::now();
-    connection.progress_handler(STEPS, Some(move || begun.elapsed() > READ_MAX))?;
+    connection.progress_handler(STEPS, Some(move || begun.elapsed() > longest))?;
     let transaction = connection.unchecked_transaction()?;
     let outcome = query(&transaction);
     // Nothing was written: ending it either way is the same.

@@ -1,8 +1,7 @@
 //! The same experiments on this project's breaker and on others, through their public interfaces.
 //!
-//! Informational: nothing depends on it and no test runs it. What it prints is the table in the README.
+//! Informational: nothing depends on it and no test runs it. What it prints is the tables in the README.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
+mod parts;
 mod subjects;
 
 const fn ms(millis: u64) -> Duration {
@@ -31,6 +31,8 @@ type Call = Pin<Box<dyn Future<Output = Went>>>;
 #[derive(Clone, Copy)]
 struct Setup {
     window: u16,
+    /// Over time instead, where there is a choice: all calls of the last minute.
+    time: bool,
 }
 
 const OPEN: Duration = ms(20);
@@ -85,10 +87,14 @@ impl Subject {
 
 type Make = fn(Setup) -> Subject;
 
-const SMALL: Setup = Setup { window: 2 };
+const SMALL: Setup = counted(2);
+
+const fn counted(window: u16) -> Setup {
+    Setup { window, time: false }
+}
 
 fn a_window_slides(make: Make) -> String {
-    let subject = make(Setup { window: 100 });
+    let subject = make(counted(100));
     for _ in 0..100_000 {
         subject.quick(true);
     }
@@ -182,7 +188,7 @@ fn i_old_probe(make: Make) -> String {
 
 fn cost(make: Make) -> String {
     const CALLS: u32 = 200_000;
-    let subject = make(Setup { window: 100 });
+    let subject = make(counted(100));
     let mut runs = [0; 5].map(|_: u128| {
         let start = Instant::now();
         for _ in 0..CALLS {
@@ -195,33 +201,31 @@ fn cost(make: Make) -> String {
     format!("{} ns, {allocations} allocations", runs[2])
 }
 
-fn tower_parts() {
-    use tower::retry::backoff::{Backoff, ExponentialBackoffMaker, MakeBackoff};
-    use tower::retry::budget::{Budget, TpsBudget};
-    use tower::util::rng::HasherRng;
-    let budget = TpsBudget::new(Duration::from_secs(10), 0, 0.6);
-    (0..1000).for_each(|_| budget.deposit());
-    let granted = (0..2000).filter(|_| budget.withdraw()).count();
-    println!("F  tower 0.5.3 TpsBudget at 0.6, 1000 deposits: {granted} retries");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    let delays: BTreeSet<_> = runtime.expect("a runtime").block_on(async {
-        let mut maker = ExponentialBackoffMaker::<HasherRng>::new(ms(100), ms(10_000), 0.5, HasherRng::new())
-            .expect("valid");
-        (0..1000)
-            .map(|_| maker.make_backoff().next_backoff().deadline())
-            .collect()
+/// What a call costs with so many samples in a window of time.
+fn j_filled_window(make: Make) -> String {
+    const CALLS: u32 = 500;
+    let each = [1_000, 10_000, 100_000].map(|filled| {
+        let subject = make(Setup {
+            window: u16::MAX,
+            time: true,
+        });
+        for _ in 0..filled {
+            subject.quick(true);
+        }
+        let runs = (0..5).map(|_| {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                std::hint::black_box(subject.quick(true));
+            }
+            start.elapsed().as_nanos() / u128::from(CALLS)
+        });
+        runs.min().unwrap_or_default().to_string()
     });
-    println!(
-        "E  tower 0.5.3 ExponentialBackoffMaker, first delays of 1000 requests: {} distinct",
-        delays.len()
-    );
+    format!("{} ns", each.join(" / "))
 }
 
 fn main() {
-    let experiments: [(&str, fn(Make) -> String); 8] = [
+    let experiments: [(&str, fn(Make) -> String); 9] = [
         ("A", a_window_slides),
         ("B", b_early_answer),
         ("C", c_hung_probe),
@@ -229,6 +233,7 @@ fn main() {
         ("D2", d2_cancelled_probes),
         ("H", h_outer_timeout),
         ("I", i_old_probe),
+        ("J", j_filled_window),
         ("cost", cost),
     ];
     let chosen: Vec<String> = std::env::args().skip(1).collect();
@@ -246,5 +251,7 @@ fn main() {
             println!("{letter:<4} {result}");
         }
     }
-    tower_parts();
+    if chosen.is_empty() || chosen.iter().any(|word| word == "parts") {
+        parts::run();
+    }
 }

@@ -37,9 +37,14 @@ fn none(_: Setup) -> Subject {
 fn ours(setup: Setup) -> Subject {
     use contextkeep_resilience::breaker::{HalfOpen, Window};
     use contextkeep_resilience::{Backoff, Breaker, Error};
+    let window = if setup.time {
+        Window::time(ms(60_000))
+    } else {
+        Window::Calls(setup.window)
+    };
     let breaker = Breaker::builder("ours")
-        .window(Window::Calls(setup.window))
-        .min_calls(setup.window.into())
+        .window(window)
+        .min_calls(u32::from(setup.window).min(2047))
         .consecutive(None)
         .slow(ms(5), None)
         .open(Backoff::constant(OPEN))
@@ -57,8 +62,16 @@ fn ours(setup: Setup) -> Subject {
 
 fn tower_resilience(setup: Setup) -> Subject {
     use tower::{Layer, Service, ServiceExt, service_fn};
-    use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer};
-    let layer = CircuitBreakerLayer::builder()
+    use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer, SlidingWindowType};
+    let builder = CircuitBreakerLayer::builder();
+    let builder = if setup.time {
+        builder
+            .sliding_window_type(SlidingWindowType::TimeBased)
+            .sliding_window_duration(ms(60_000))
+    } else {
+        builder
+    };
+    let layer = builder
         .failure_rate_threshold(0.5)
         .sliding_window_size(setup.window.into())
         .minimum_number_of_calls(setup.window.into())
@@ -117,6 +130,7 @@ fn seatbelt(setup: Setup) -> Subject {
 }
 
 fn failsafe(setup: Setup) -> Subject {
+    assert!(!setup.time, "it has no window");
     use failsafe::futures::CircuitBreaker;
     use failsafe::{Config, Error, backoff, failure_policy};
     // It has no window of calls; a run of failures as long as half the window stands in for it.
@@ -136,6 +150,7 @@ fn failsafe(setup: Setup) -> Subject {
 }
 
 fn recloser(setup: Setup) -> Subject {
+    assert!(!setup.time, "its window counts calls");
     use ::recloser::{AsyncRecloser, Error, Recloser};
     let breaker = Recloser::custom()
         .error_rate(0.5)
@@ -158,6 +173,7 @@ fn recloser(setup: Setup) -> Subject {
 }
 
 fn circuitbreaker_rs(setup: Setup) -> Subject {
+    assert!(!setup.time, "its window counts calls");
     use ::circuitbreaker_rs::{BreakerError, CircuitBreaker, DefaultPolicy};
     let breaker: CircuitBreaker<DefaultPolicy, std::io::Error> =
         CircuitBreaker::<DefaultPolicy, std::io::Error>::builder()

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Breaker;
-use super::config::{Abandoned, Config, ConfigError, HalfOpen, Window, ppm};
+use super::config::{Abandoned, Check, Config, ConfigError, HalfOpen, Window};
 use super::machine::Core;
 use crate::backoff::{Backoff, Jitter};
 use crate::clock::{Clock, SystemClock, whole_nanos};
+use crate::name::Name;
 use crate::random::{Random, SplitMix};
 
 /// Builds a [`Breaker`]. Starts from the values in the crate's defaults table for a database write.
 #[derive(Debug)]
 #[must_use]
 pub struct BreakerBuilder {
-    name: Arc<str>,
+    name: Name,
     failure_rate: Option<f64>,
     slow_rate: Option<f64>,
     config: Config,
@@ -24,7 +25,7 @@ pub struct BreakerBuilder {
 }
 
 impl BreakerBuilder {
-    pub(super) fn new(name: Arc<str>) -> Self {
+    pub(super) fn new(name: Name) -> Self {
         Self {
             name,
             failure_rate: Some(0.5),
@@ -136,14 +137,13 @@ impl BreakerBuilder {
     /// The breaker.
     ///
     /// # Errors
-    /// The first setting that makes no sense.
+    /// Every setting that makes no sense.
     pub fn build(mut self) -> Result<Breaker, ConfigError> {
-        self.config.failure_ppm = self
-            .failure_rate
-            .map(|rate| ppm("failure_rate", rate))
-            .transpose()?;
-        self.config.slow_ppm = self.slow_rate.map(|rate| ppm("slow", rate)).transpose()?;
-        self.config.check()?;
+        let mut check = Check::default();
+        self.config.failure_ppm = self.failure_rate.map(|rate| check.ppm("failure_rate", rate));
+        self.config.slow_ppm = self.slow_rate.map(|rate| check.ppm("slow", rate));
+        check.config(&self.config);
+        check.done()?;
         Ok(Breaker::from_core(Core::new(
             self.name,
             self.config,

@@ -33,7 +33,8 @@ pub struct HalfOpen {
     pub probes: u8,
     /// So many of them must succeed (1 to `probes`). More than `probes - need` failures re-open.
     pub need: u8,
-    /// A probe that has not answered after this long has failed, even if nobody polls it any more.
+    /// When probes have been out for this long without a pause and without a decision, the episode has failed,
+    /// even if nobody polls them any more.
     pub max_wait: Duration,
     /// After the probes: the share of traffic let in at each stage before the breaker is closed. Empty closes at once.
     pub ramp: Vec<f64>,
@@ -74,9 +75,16 @@ pub enum Abandoned {
     Failure,
 }
 
-/// A setting that makes no sense.
+/// Settings that make no sense: all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
     /// Which one.
     pub key: &'static str,
     /// What is wrong with it.
@@ -85,7 +93,11 @@ pub struct ConfigError {
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
+        for (number, Problem { key, message }) in self.problems.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            write!(f, "{separator}{key}: {message}")?;
+        }
+        Ok(())
     }
 }
 
@@ -107,81 +119,71 @@ pub(super) struct Config {
     pub(super) abandoned: Abandoned,
 }
 
-impl Config {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let half_open = &self.half_open;
-        let fits = match self.window {
+/// Collects what is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Check(Vec<Problem>);
+
+impl Check {
+    /// Everything but the rates, which only exist here once they have become parts per million.
+    pub(super) fn config(&mut self, config: &Config) {
+        let (half_open, min_calls) = (&config.half_open, config.min_calls);
+        match config.window {
             Window::Time { span, slices } => {
-                refuse(
-                    !(1..=MAX_SLICES).contains(&slices),
-                    "window",
-                    "must have 1 to 16 slices",
-                )?;
-                refuse(span.is_zero(), "window", "must have a length")?;
-                true
+                let cut = (1..=MAX_SLICES).contains(&slices);
+                self.refuse(!cut, "window", "must have 1 to 16 slices");
+                self.refuse(span.is_zero(), "window", "must have a length");
             }
             Window::Calls(calls) => {
-                refuse(
-                    !(1..=1024).contains(&calls),
-                    "window",
-                    "must hold 1 to 1024 calls",
-                )?;
-                self.min_calls <= u32::from(calls)
+                let held = (1..=1024).contains(&calls);
+                self.refuse(!held, "window", "must hold 1 to 1024 calls");
+                let fits = min_calls <= u32::from(calls);
+                self.refuse(!fits, "min_calls", "is more than the window can hold");
             }
-        };
-        refuse(!fits, "min_calls", "is more than the window can hold")?;
-        refuse(
-            !(1..=MAX_EXACT).contains(&self.min_calls),
-            "min_calls",
-            "must be 1 to 2047",
-        )?;
-        refuse(self.consecutive == Some(0), "consecutive", "must be at least 1")?;
-        refuse(self.open.ceiling(0).is_zero(), "open", "must be longer than zero")?;
-        refuse(half_open.probes == 0, "half_open.probes", "must be at least 1")?;
-        refuse(half_open.need == 0, "half_open.need", "must be at least 1")?;
-        refuse(
-            half_open.need > half_open.probes,
-            "half_open.need",
-            "is more than there are probes",
-        )?;
-        refuse(
-            half_open.max_wait.is_zero(),
-            "half_open.max_wait",
-            "must be longer than zero",
-        )?;
-        for share in &half_open.ramp {
-            ppm("half_open.ramp", *share)?;
         }
-        refuse(
-            !half_open.ramp.is_empty() && half_open.stage.is_zero(),
-            "half_open.stage",
-            "must be longer than zero",
-        )
+        let exact = (1..=MAX_EXACT).contains(&min_calls);
+        self.refuse(!exact, "min_calls", "must be 1 to 2047");
+        let never = config.consecutive == Some(0);
+        self.refuse(never, "consecutive", "must be at least 1");
+        let at_once = config.open.ceiling(0).is_zero();
+        self.refuse(at_once, "open", "must be longer than zero");
+        self.refuse(half_open.probes == 0, "half_open.probes", "must be at least 1");
+        self.refuse(half_open.need == 0, "half_open.need", "must be at least 1");
+        let too_many = half_open.need > half_open.probes;
+        self.refuse(too_many, "half_open.need", "is more than there are probes");
+        let no_wait = half_open.max_wait.is_zero();
+        self.refuse(no_wait, "half_open.max_wait", "must be longer than zero");
+        for share in &half_open.ramp {
+            self.ppm("half_open.ramp", *share);
+        }
+        let no_stage = !half_open.ramp.is_empty() && half_open.stage.is_zero();
+        self.refuse(no_stage, "half_open.stage", "must be longer than zero");
     }
-}
 
-fn refuse(wrong: bool, key: &'static str, message: &str) -> Result<(), ConfigError> {
-    if wrong {
-        Err(ConfigError {
-            key,
-            message: message.to_owned(),
-        })
-    } else {
-        Ok(())
+    /// A share in parts per million.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is not in (0, 1] is refused"
+    )]
+    pub(super) fn ppm(&mut self, key: &'static str, rate: f64) -> u64 {
+        let valid = rate > 0.0 && rate <= 1.0;
+        let message = "is not a share: it must be over 0 and at most 1";
+        self.refuse(!valid, key, &format!("{rate} {message}"));
+        ((rate * 1_000_000.0).round() as u64).max(1)
     }
-}
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the rate was checked to be in (0, 1]"
-)]
-pub(super) fn ppm(key: &'static str, rate: f64) -> Result<u64, ConfigError> {
-    let valid = rate > 0.0 && rate <= 1.0;
-    refuse(
-        !valid,
-        key,
-        &format!("{rate} is not a share: it must be over 0 and at most 1"),
-    )?;
-    Ok(((rate * 1_000_000.0).round() as u64).max(1))
+    fn refuse(&mut self, wrong: bool, key: &'static str, message: &str) {
+        if wrong {
+            let message = message.to_owned();
+            self.0.push(Problem { key, message });
+        }
+    }
+
+    /// Nothing, or everything that is wrong.
+    pub(super) fn done(self) -> Result<(), ConfigError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError { problems: self.0 })
+    }
 }

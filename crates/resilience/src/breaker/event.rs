@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::State;
 use super::machine::Core;
 use crate::clock::Nanos;
+use crate::name::Name;
 
 /// Why a breaker changed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,8 +42,9 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
     /// The breaker's name.
-    pub breaker: Arc<str>,
-    /// The generation that begins here. Listeners see generations in order, without gaps from their first.
+    pub breaker: Name,
+    /// The generation that begins here. Listeners see generations in order, and without gaps from their first
+    /// unless one of them holds up more than a thousand.
     pub generation: u64,
     /// The state left.
     pub from: State,
@@ -56,9 +58,12 @@ pub struct Transition {
     pub open_for: Option<Duration>,
 }
 
-type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
+/// So many events wait for a listener that holds the others up; then the oldest are lost.
+const MAX_QUEUED: usize = 1024;
+
+pub(super) type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
 /// Copied on registration, shared with a delivery that is under way.
-type Listeners = Arc<Vec<(u64, Listener)>>;
+pub(super) type Listeners = Arc<Vec<(u64, Listener)>>;
 
 /// Keeps a listener registered; dropping it ends the registration.
 #[must_use = "dropping the subscription removes the listener"]
@@ -104,9 +109,13 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn push(&mut self, transition: Transition) {
-        if !self.listeners.is_empty() {
-            self.queue.push_back(transition);
+        if self.listeners.is_empty() {
+            return;
         }
+        if self.queue.len() == MAX_QUEUED {
+            self.queue.pop_front();
+        }
+        self.queue.push_back(transition);
     }
 
     /// Claims the role of the one who delivers.
@@ -123,11 +132,6 @@ impl Outbox {
         event.map(|event| (event, Arc::clone(&self.listeners)))
     }
 
-    /// Releases a claimant whose listener panicked. What is queued waits for the next claimant.
-    pub(super) fn release(&mut self) {
-        self.delivering = false;
-    }
-
     pub(super) fn add(&mut self, listener: Listener) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -135,8 +139,11 @@ impl Outbox {
         id
     }
 
-    pub(super) fn remove(&mut self, id: u64) {
-        Arc::make_mut(&mut self.listeners).retain(|(each, _)| *each != id);
+    /// The listeners as they were, for the caller to drop.
+    pub(super) fn remove(&mut self, id: u64) -> Listeners {
+        let others = self.listeners.iter().filter(|(each, _)| *each != id);
+        let others = others.cloned().collect();
+        std::mem::replace(&mut self.listeners, Arc::new(others))
     }
 }
 

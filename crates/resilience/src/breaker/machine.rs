@@ -12,13 +12,14 @@ use super::streak::Streak;
 use super::transition::Cold;
 use super::window::{Slots, Window};
 use crate::clock::Clock;
+use crate::name::Name;
 use crate::random::Random;
 use crate::ring::{Counts, Ring};
 use crate::sync::{AtomicU64, Mutex, lock};
 
 #[derive(Debug)]
-pub(super) struct Core {
-    pub(super) name: Arc<str>,
+pub(crate) struct Core {
+    pub(super) name: Name,
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
@@ -35,7 +36,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
-        name: Arc<str>,
+        name: Name,
         config: Config,
         observe_only: bool,
         clock: Arc<dyn Clock>,

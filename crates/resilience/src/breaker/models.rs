@@ -103,10 +103,12 @@ fn race(probes: u8, ends: &'static [fn(crate::Permit)], bound: usize, mutant: Op
         let bench = bench(probes, mutant);
         bench.trip();
         let limit = probes.into();
-        let threads: Vec<_> = ends
+        let (here, elsewhere) = ends.split_last().unwrap();
+        let threads: Vec<_> = elsewhere
             .iter()
             .map(|end| thread::spawn(bench.prober(limit, *end)))
             .collect();
+        bench.prober(limit, *here)();
         for thread in threads {
             thread.join().unwrap();
         }

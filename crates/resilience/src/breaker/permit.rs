@@ -18,7 +18,7 @@ pub(super) struct Ticket {
 
 /// A ticket that settles itself, on a breaker that is shared or merely borrowed.
 #[derive(Debug)]
-pub(super) struct Held<C: Deref<Target = Core>> {
+pub(crate) struct Held<C: Deref<Target = Core>> {
     core: C,
     ticket: Ticket,
     settled: bool,

@@ -1,5 +1,6 @@
 //! From one generation to the next, and who hears of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Core {
         self.streak.clear(generation);
         cold.since = now;
         self.control.publish(Word::new(to, generation));
-        let breaker = Arc::clone(&self.name);
+        let breaker = self.name.clone();
         cold.outbox.push(Transition {
             breaker,
             generation,
@@ -80,22 +81,15 @@ impl Core {
             .max(Duration::from_nanos(1))
     }
 
+    /// A listener that panics is cut short there. Its panic must not reach the call that it hears of: that one
+    /// may itself be unwinding, and two panics end the process.
     fn deliver(&self) {
-        /// Hands the role on even when a listener panics.
-        struct Claim<'a>(&'a Core);
-        impl Drop for Claim<'_> {
-            fn drop(&mut self) {
-                if std::thread::panicking() {
-                    lock(&self.0.cold).outbox.release();
-                }
-            }
-        }
-        let _claim = Claim(self);
         loop {
             let next = lock(&self.cold).outbox.next();
             let Some((event, listeners)) = next else { return };
             for (_, listener) in listeners.iter() {
-                listener(&event);
+                let heard = catch_unwind(AssertUnwindSafe(|| listener(&event)));
+                drop(heard);
             }
         }
     }
@@ -105,6 +99,8 @@ impl Core {
     }
 
     pub(super) fn unsubscribe(&self, id: u64) {
-        lock(&self.cold).outbox.remove(id);
+        let removed = lock(&self.cold).outbox.remove(id);
+        // Outside the lock: what a listener owns may be a permit of this breaker.
+        drop(removed);
     }
 }

@@ -72,3 +72,14 @@ fn leave_needs_samples_room_and_budget() {
     assert!(hedge.try_start().is_some(), "the third token");
     assert!(hedge.try_start().is_none(), "no fourth");
 }
+
+#[test]
+fn a_quantile_that_is_no_number_is_the_usual_one() {
+    let budget = Budget::tokens(0.0, 1);
+    let (odd, usual) = (Hedge::at_quantile(f64::NAN, &budget), Hedge::p95(&budget));
+    for hedge in [&odd, &usual] {
+        hedge.late();
+        hedge.in_time();
+    }
+    assert_eq!(odd.delay(), usual.delay());
+}

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Limiter, Limits};
-use crate::{ManualClock, Verdict, Why};
+use crate::{Clock, ManualClock, Nanos, Verdict, Why};
 
 fn limiter(clock: &ManualClock) -> Limiter {
     Limiter::new(
@@ -62,4 +62,17 @@ fn a_full_limit_rejects_and_a_dropped_place_is_free_again() {
     assert_eq!(limiter.try_acquire().unwrap_err().why, Why::Throttled);
     drop(crowd);
     assert_eq!((limiter.in_flight(), limiter.limit()), (0, 10));
+}
+
+#[test]
+fn the_end_of_time_is_survived() {
+    let clock = ManualClock::new();
+    clock.advance(Duration::MAX);
+    clock.advance(Duration::MAX);
+    assert_eq!(clock.now(), Nanos::MAX, "the clock stops there");
+    let limiter = Limiter::new("end", Limits::default(), clock);
+    for _ in 0..2 {
+        limiter.try_acquire().unwrap().record(Verdict::Failure);
+    }
+    assert!(limiter.limit() < Limits::default().start);
 }

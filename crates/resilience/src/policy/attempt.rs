@@ -1,39 +1,38 @@
 //! Stages 4 to 7: one attempt, or two that race.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::{Judged, Policy, refused};
-use crate::breaker::State;
-use crate::bulkhead::Slot;
+use crate::breaker::{self, State};
+use crate::bulkhead::{self, Bulkhead, Slot};
 use crate::classify::{Classify, judge};
 use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::error::{Error, Rejected, Why};
 use crate::hedge::{Hedge, Leave};
-use crate::outcome::{Idempotent, Outcome, Verdict};
-use crate::replicas::{Picked, Replicas, Tried};
+use crate::outcome::{Idempotent, Verdict};
+use crate::replicas::{Endpoint, Picked, Tried};
 use crate::timer::within;
 
 /// One attempt, as the operation sees it.
-#[derive(Debug)]
-pub struct Attempt<T> {
-    replicas: Replicas<T>,
+pub struct Attempt<'a, T> {
+    endpoint: &'a Endpoint<T>,
     index: usize,
     number: u32,
     hedge: bool,
     timeout: Option<Duration>,
     deadline: Option<Deadline>,
-    clock: Arc<dyn Clock>,
+    clock: &'a dyn Clock,
 }
 
-impl<T> Attempt<T> {
+impl<'a, T> Attempt<'a, T> {
     /// Where to send it.
-    pub fn endpoint(&self) -> &T {
-        &self.replicas.endpoints()[self.index].value
+    pub const fn endpoint(&self) -> &'a T {
+        &self.endpoint.value
     }
 
     /// Which endpoint that is.
@@ -53,7 +52,25 @@ impl<T> Attempt<T> {
 
     /// How long it may take, to pass on: a `statement_timeout`, a response timeout, a header.
     pub fn remaining(&self) -> Option<Duration> {
-        least(self.timeout, left(self.deadline, &*self.clock))
+        least(self.timeout, left(self.deadline, self.clock))
+    }
+}
+
+impl<T> Clone for Attempt<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Attempt<'_, T> {}
+
+impl<T> fmt::Debug for Attempt<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("index", &self.index)
+            .field("number", &self.number)
+            .field("hedge", &self.hedge)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,8 +85,8 @@ struct Brief {
 
 impl<C, T> Policy<C, T> {
     /// Stage 4.
-    pub(super) async fn hedged<R, E, F, Fut>(
-        &self,
+    pub(super) async fn hedged<'a, R, E, F, Fut>(
+        &'a self,
         idempotent: Idempotent,
         number: u32,
         tried: &mut Tried,
@@ -78,7 +95,7 @@ impl<C, T> Policy<C, T> {
     ) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         let picked = match self.replicas.pick(*tried) {
@@ -92,11 +109,11 @@ impl<C, T> Policy<C, T> {
             tried: *tried,
             deadline,
         };
-        let Some(hedge) = self.hedge.as_ref().filter(|_| idempotent == Idempotent::Yes) else {
+        let Some(hedge) = self.plan.hedge.as_ref().filter(|_| idempotent == Idempotent::Yes) else {
             return self.one(brief, picked, op).await;
         };
         let mut first = pin!(self.one(brief, picked, op));
-        if let Some(judged) = within(|| Some(hedge.delay()), first.as_mut()).await {
+        if let Some(judged) = within(|| Some(hedge.delay()), first.as_mut(), pin!(None)).await {
             // A fast failure says nothing about how long an answer takes.
             if matches!(judged.1.verdict, Verdict::Success | Verdict::Neutral) {
                 hedge.in_time();
@@ -118,8 +135,13 @@ impl<C, T> Policy<C, T> {
 
     /// Whether a second attempt is wise, and where to. Not at a dependency in trouble or in a crowd, and not
     /// when its answer could not be waited for.
-    fn second(&self, hedge: &Hedge, tried: Tried, deadline: Option<Deadline>) -> Option<(Picked<T>, Leave)> {
-        let remaining = left(deadline, &*self.clock);
+    fn second(
+        &self,
+        hedge: &Hedge,
+        tried: Tried,
+        deadline: Option<Deadline>,
+    ) -> Option<(Picked<'_, T>, Leave)> {
+        let remaining = left(deadline, &*self.plan.clock);
         if remaining.is_some_and(|remaining| remaining < hedge.delay()) {
             return None;
         }
@@ -136,17 +158,24 @@ impl<C, T> Policy<C, T> {
     }
 
     /// Stages 5 to 7. An endpoint whose guards say no between the choice and the call is left for the next.
-    async fn one<R, E, F, Fut>(&self, brief: Brief, mut picked: Picked<T>, op: &F) -> Judged<R, E>
+    async fn one<'a, R, E, F, Fut>(&'a self, brief: Brief, mut picked: Picked<'a, T>, op: &F) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         let mut tried = brief.tried;
         loop {
-            let rejected = match self.slot(&picked, brief.deadline).await {
-                Ok(slot) => match picked.permit() {
-                    Ok(permit) => return self.call(brief, picked, permit, slot, op).await,
+            let room = match picked.endpoint().its_bulkhead() {
+                None => Ok(Room::Boundless),
+                Some(bulkhead) => match bulkhead.lend() {
+                    Some(slot) => Ok(Room::Lent(slot)),
+                    None => self.queue(bulkhead, brief.deadline).await.map(Room::Queued),
+                },
+            };
+            let rejected = match room {
+                Ok(room) => match picked.lend() {
+                    Ok(permit) => return self.call(brief, picked, permit, room, op).await,
                     Err(rejected) => rejected,
                 },
                 Err(rejected) => rejected,
@@ -159,71 +188,67 @@ impl<C, T> Policy<C, T> {
         }
     }
 
-    /// Stage 6.
-    async fn slot(&self, picked: &Picked<T>, deadline: Option<Deadline>) -> Result<Option<Slot>, Rejected> {
-        let Some(bulkhead) = picked.endpoint().its_bulkhead() else {
-            return Ok(None);
-        };
-        match bulkhead.try_acquire() {
-            Err(_) if bulkhead.has_queue() => {
-                let remaining = left(deadline, &*self.clock);
-                let limit = least(self.queue_wait, remaining);
-                bulkhead.acquire_within(limit).await.map(Some)
-            }
-            slot => slot.map(Some),
+    /// Stage 6, when there was no slot at once.
+    async fn queue(&self, bulkhead: &Bulkhead, deadline: Option<Deadline>) -> Result<Slot, Rejected> {
+        if !bulkhead.has_queue() {
+            return bulkhead.try_acquire();
         }
+        let remaining = left(deadline, &*self.plan.clock);
+        bulkhead
+            .acquire_within(least(self.plan.queue_wait, remaining))
+            .await
     }
 
     /// Stage 7.
-    async fn call<R, E, F, Fut>(
-        &self,
+    async fn call<'a, R, E, F, Fut>(
+        &'a self,
         brief: Brief,
-        picked: Picked<T>,
-        permit: Option<crate::Permit>,
-        slot: Option<Slot>,
+        picked: Picked<'a, T>,
+        permit: Option<breaker::Lent<'a>>,
+        room: Room<'a>,
         op: &F,
     ) -> Judged<R, E>
     where
         C: Classify<R, E>,
-        F: Fn(Attempt<T>) -> Fut,
+        F: Fn(Attempt<'a, T>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
         let attempt = Attempt {
-            replicas: self.replicas.clone(),
+            endpoint: picked.endpoint(),
             index: picked.index(),
             number: brief.number,
             hedge: brief.hedge,
-            timeout: self.attempt_timeout,
+            timeout: self.plan.attempt_timeout,
             deadline: brief.deadline,
-            clock: Arc::clone(&self.clock),
+            clock: &*self.plan.clock,
         };
         // Asked for when the first poll was not enough: what remains is measured then.
-        let limit = || least(self.attempt_timeout, left(brief.deadline, &*self.clock));
-        let result = match within(limit, pin!(op(attempt))).await {
+        let limit = || least(self.plan.attempt_timeout, left(brief.deadline, &*self.plan.clock));
+        let result = match within(limit, pin!(op(attempt)), pin!(None)).await {
             Some(result) => result.map_err(Error::Inner),
-            None => Err(Rejected::new(Arc::clone(&self.name), self.which_limit(brief.deadline), None).into()),
+            None => Err(Rejected::new(self.plan.name.clone(), self.which_limit(brief.deadline), None).into()),
         };
-        drop(slot);
-        let outcome = self.settle(permit, &result);
+        drop(room);
+        let outcome = match permit {
+            Some(permit) => breaker::conclude_held(permit, &self.classify, &result),
+            None => judge(&self.classify, result.as_ref()),
+        };
         picked.record(outcome);
         (result, outcome)
     }
 
     /// Whose limit it was that ran out: the deadline's, if that has passed.
     fn which_limit(&self, deadline: Option<Deadline>) -> Why {
-        let over = left(deadline, &*self.clock).is_some_and(|left| left.is_zero());
+        let over = left(deadline, &*self.plan.clock).is_some_and(|left| left.is_zero());
         if over { Why::Deadline } else { Why::AttemptTimeout }
     }
+}
 
-    fn settle<R, E>(&self, permit: Option<crate::Permit>, result: &Result<R, Error<E>>) -> Outcome
-    where
-        C: Classify<R, E>,
-    {
-        match permit {
-            Some(permit) => crate::breaker::conclude(permit, &self.classify, result),
-            None => judge(&self.classify, result.as_ref()),
-        }
-    }
+/// A place in an endpoint's bulkhead, if it has one.
+enum Room<'a> {
+    Boundless,
+    Lent(#[expect(dead_code, reason = "held, then dropped")] bulkhead::Lent<'a>),
+    Queued(#[expect(dead_code, reason = "held, then dropped")] Slot),
 }
 
 /// What is left of a deadline: zero when it has passed.

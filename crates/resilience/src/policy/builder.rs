@@ -5,13 +5,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Policy;
+use super::{Plan, Policy};
 use crate::breaker::Breaker;
 use crate::bulkhead::Bulkhead;
 use crate::classify::AnyError;
 use crate::clock::{Clock, TokioClock};
 use crate::fallback::Fallback;
 use crate::hedge::Hedge;
+use crate::name::Name;
 use crate::random::SplitMix;
 use crate::replicas::{Endpoint, Panic, Replicas};
 use crate::retry::Retry;
@@ -65,33 +66,29 @@ order! { Start, Fallback, Total, Retry, Hedge, Place, Queue, Attempt }
 /// Builds a [`Policy`] from the outside in.
 #[must_use]
 pub struct PolicyBuilder<S, C = AnyError, T = ()> {
-    name: Arc<str>,
+    plan: Plan,
     classify: C,
-    fallback: Option<Fallback>,
-    total: Option<Duration>,
-    retry: Option<Retry>,
-    hedge: Option<Hedge>,
     replicas: Option<Replicas<T>>,
-    queue_wait: Option<Duration>,
-    attempt_timeout: Option<Duration>,
-    clock: Arc<dyn Clock>,
     stage: PhantomData<S>,
 }
 
 impl Policy {
     /// A policy without any stage. Every error is a failure until it is given a classifier.
-    pub fn named(name: impl Into<Arc<str>>) -> PolicyBuilder<stage::Start> {
-        PolicyBuilder {
+    pub fn named(name: impl Into<Name>) -> PolicyBuilder<stage::Start> {
+        let plan = Plan {
             name: name.into(),
-            classify: AnyError,
             fallback: None,
             total: None,
             retry: None,
             hedge: None,
-            replicas: None,
             queue_wait: None,
             attempt_timeout: None,
             clock: Arc::new(TokioClock),
+        };
+        PolicyBuilder {
+            plan,
+            classify: AnyError,
+            replicas: None,
             stage: PhantomData,
         }
     }
@@ -100,16 +97,9 @@ impl Policy {
 impl<S, C, T> PolicyBuilder<S, C, T> {
     fn stage<Next>(self) -> PolicyBuilder<Next, C, T> {
         PolicyBuilder {
-            name: self.name,
+            plan: self.plan,
             classify: self.classify,
-            fallback: self.fallback,
-            total: self.total,
-            retry: self.retry,
-            hedge: self.hedge,
             replicas: self.replicas,
-            queue_wait: self.queue_wait,
-            attempt_timeout: self.attempt_timeout,
-            clock: self.clock,
             stage: PhantomData,
         }
     }
@@ -117,7 +107,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     /// The clock of the deadlines. Its points must be those of [`Deadline`](crate::Deadline)s around the
     /// policy. Default [`TokioClock`].
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.plan.clock = Arc::new(clock);
         self
     }
 
@@ -126,7 +116,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     where
         S: Precedes<stage::Fallback>,
     {
-        self.fallback = Some(bounds);
+        self.plan.fallback = Some(bounds);
         self.stage()
     }
 
@@ -135,7 +125,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     where
         S: Precedes<stage::Total>,
     {
-        self.total = Some(limit);
+        self.plan.total = Some(limit);
         self.stage()
     }
 
@@ -144,7 +134,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     where
         S: Precedes<stage::Retry>,
     {
-        self.retry = Some(retry);
+        self.plan.retry = Some(retry);
         self.stage()
     }
 
@@ -153,7 +143,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     where
         S: Precedes<stage::Hedge>,
     {
-        self.hedge = Some(hedge);
+        self.plan.hedge = Some(hedge);
         self.stage()
     }
 
@@ -162,7 +152,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     where
         S: Precedes<stage::Queue>,
     {
-        self.queue_wait = Some(limit);
+        self.plan.queue_wait = Some(limit);
         self.stage()
     }
 
@@ -171,7 +161,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
     where
         S: Precedes<stage::Attempt>,
     {
-        self.attempt_timeout = Some(limit);
+        self.plan.attempt_timeout = Some(limit);
         self.stage()
     }
 }
@@ -180,16 +170,9 @@ impl<S, C> PolicyBuilder<S, C, ()> {
     /// How results are judged.
     pub fn classify<D>(self, classify: D) -> PolicyBuilder<S, D, ()> {
         PolicyBuilder {
-            name: self.name,
+            plan: self.plan,
             classify,
-            fallback: self.fallback,
-            total: self.total,
-            retry: self.retry,
-            hedge: self.hedge,
             replicas: self.replicas,
-            queue_wait: self.queue_wait,
-            attempt_timeout: self.attempt_timeout,
-            clock: self.clock,
             stage: PhantomData,
         }
     }
@@ -204,8 +187,8 @@ impl<S, C> PolicyBuilder<S, C, ()> {
             Some(bulkhead) => endpoint.bulkhead(bulkhead),
             None => endpoint,
         };
-        let (penalty, clock) = (Duration::from_secs(5), Arc::clone(&self.clock));
-        let name = Arc::clone(&self.name);
+        let (penalty, clock) = (Duration::from_secs(5), Arc::clone(&self.plan.clock));
+        let name = self.plan.name.clone();
         let only = Replicas::with(
             name,
             [endpoint],
@@ -223,16 +206,9 @@ impl<S, C> PolicyBuilder<S, C, ()> {
         S: Precedes<stage::Place>,
     {
         PolicyBuilder {
-            name: self.name,
+            plan: self.plan,
             classify: self.classify,
-            fallback: self.fallback,
-            total: self.total,
-            retry: self.retry,
-            hedge: self.hedge,
             replicas: Some(replicas),
-            queue_wait: self.queue_wait,
-            attempt_timeout: self.attempt_timeout,
-            clock: self.clock,
             stage: PhantomData,
         }
     }
@@ -241,18 +217,11 @@ impl<S, C> PolicyBuilder<S, C, ()> {
 impl<S, C, T> PolicyBuilder<S, C, T> {
     /// The policy. Without stage 5 it has no endpoint and refuses every call.
     pub fn build(self) -> Policy<C, T> {
-        let empty = || Replicas::new(Arc::clone(&self.name), []);
+        let empty = || Replicas::new(self.plan.name.clone(), []);
         Policy {
             replicas: self.replicas.unwrap_or_else(empty),
-            name: self.name,
+            plan: self.plan,
             classify: self.classify,
-            fallback: self.fallback,
-            total: self.total,
-            retry: self.retry,
-            hedge: self.hedge,
-            queue_wait: self.queue_wait,
-            attempt_timeout: self.attempt_timeout,
-            clock: self.clock,
         }
     }
 }
@@ -260,7 +229,7 @@ impl<S, C, T> PolicyBuilder<S, C, T> {
 impl<S, C, T> fmt::Debug for PolicyBuilder<S, C, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyBuilder")
-            .field("name", &self.name)
+            .field("name", &self.plan.name)
             .finish_non_exhaustive()
     }
 }

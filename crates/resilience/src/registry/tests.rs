@@ -9,7 +9,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 fn registry(max: usize, clock: &ManualClock) -> Registry<String> {
     let breakers = clock.clone();
     Registry::new(max, MINUTE, clock.clone(), move |key: &String| {
-        Breaker::builder(key.as_str())
+        Breaker::builder(key.clone())
             .consecutive(1)
             .clock(breakers.clone())
             .build()

@@ -36,15 +36,18 @@ impl Ewma {
         loop {
             let (value, at) = unpack(seen);
             let weight = self.decay(at, now);
+            let at_last = if age(at, now) == 0 { at } else { now };
             let next = if sample > value {
                 sample
             } else {
                 value * weight + sample * (1.0 - weight)
             };
-            match self
-                .word
-                .compare_exchange_weak(seen, pack(next, now), Ordering::Relaxed, Ordering::Relaxed)
-            {
+            match self.word.compare_exchange_weak(
+                seen,
+                pack(next, at_last),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 Err(now) => seen = now,
             }
@@ -52,8 +55,15 @@ impl Ewma {
     }
 
     fn decay(&self, then: u32, now: u32) -> f64 {
-        (-f64::from(now.wrapping_sub(then)) / self.tau_millis).exp()
+        (-f64::from(age(then, now)) / self.tau_millis).exp()
     }
+}
+
+/// From `then` to `now`; nothing when `then` is the later one, as for a thread that read the clock before
+/// another and comes after it.
+const fn age(then: u32, now: u32) -> u32 {
+    let age = now.wrapping_sub(then);
+    if age > u32::MAX / 2 { 0 } else { age }
 }
 
 /// Milliseconds, wrapping after 49 days: only differences are used.
@@ -72,4 +82,20 @@ fn pack(seconds: f64, at: u32) -> u64 {
 fn unpack(word: u64) -> (f64, u32) {
     let half = |shift: u32| u32::try_from(word >> shift & u64::from(u32::MAX)).unwrap_or(0);
     (f64::from(f32::from_bits(half(32))), half(0))
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_comes_late_does_not_age_the_average() {
+        let ewma = Ewma::new(Duration::from_secs(10));
+        let at = |millis| Nanos::ZERO.after(Duration::from_millis(millis));
+        ewma.observe(at(100), Duration::from_secs(5));
+        assert!(ewma.read(at(99)) > 4.9);
+        ewma.observe(at(99), Duration::from_millis(1));
+        assert!(ewma.read(at(100)) > 4.9, "the failure is still known");
+    }
 }

@@ -130,3 +130,15 @@ fn a_dropped_choice_frees_its_place() {
     drop(picked);
     assert_eq!(set.endpoints()[0].in_flight(), 0);
 }
+
+#[test]
+fn a_penalty_without_bounds_saturates() {
+    let clock = ManualClock::new();
+    let endpoints = (0..2).map(|index| Endpoint::new(index, Breaker::builder("b").build().unwrap()));
+    let (random, forever) = (SplitMix::seeded(1), Duration::MAX);
+    let set = Replicas::with("set", endpoints, Panic::Never, forever, clock, random);
+    let punished = set.pick(Tried::default()).unwrap();
+    let index = punished.index();
+    punished.record(Outcome::throttled(Some(SECOND)));
+    assert_ne!(set.pick(Tried::default()).unwrap().index(), index);
+}

@@ -81,3 +81,11 @@ fn attempts_are_counted_and_the_budget_is_asked() {
         "the token is spent"
     );
 }
+
+#[test]
+fn a_pause_that_is_too_long_to_wait_for_ends_the_matter() {
+    let retry = retry().max_wait(SECOND);
+    let asked = |wait| retry.plan(Idempotent::Yes, &ended(Outcome::throttled(Some(wait))));
+    assert_eq!(asked(SECOND).map(|planned| planned.delay), Some(SECOND));
+    assert!(asked(Duration::MAX).is_none());
+}

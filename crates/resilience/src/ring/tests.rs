@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use super::{Counts, Ring};
+use proptest::prelude::*;
+
+use super::{Counts, Divisor, Ring};
 use crate::Nanos;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,5 +77,17 @@ fn an_idle_time_longer_than_the_slice_number_does_not_blind_the_ring() {
         let later = Nanos::from_nanos(idle * 3);
         ring.add(0, later, Counts::one(true, false));
         assert!(ring.counts(0, later).failed >= 1, "idle for {idle} slices");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_reciprocal_divides_exactly(dividend: u64, shift in 0_u32..64, divisor: u64) {
+        for divisor in [divisor >> shift, (divisor >> shift).wrapping_add(1)] {
+            let exact = Divisor::new(divisor);
+            for dividend in [dividend, dividend >> shift, u64::MAX, 0, divisor, divisor.wrapping_sub(1)] {
+                prop_assert_eq!(exact.divide(dividend), dividend / divisor.max(1));
+            }
+        }
     }
 }

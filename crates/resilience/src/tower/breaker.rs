@@ -8,6 +8,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "tokio")]
+use super::readiness::Readiness;
 use crate::breaker::{Breaker, Permit, conclude};
 use crate::classify::{AnyError, Classify};
 use crate::error::{Error, Rejected};
@@ -17,12 +19,32 @@ use crate::error::{Error, Rejected};
 pub struct BreakerLayer<C = AnyError> {
     breaker: Breaker,
     classify: C,
+    #[cfg(feature = "tokio")]
+    follows: bool,
 }
 
 impl<C> BreakerLayer<C> {
-    /// Guards by `breaker`, judging by `classify`.
+    /// Guards by `breaker`, judging by `classify`. An open breaker is ready and refuses the call (T5).
     pub const fn new(breaker: Breaker, classify: C) -> Self {
-        Self { breaker, classify }
+        Self {
+            breaker,
+            classify,
+            #[cfg(feature = "tokio")]
+            follows: false,
+        }
+    }
+
+    /// Not ready while the breaker would refuse, for a balancer that then picks another service. Somebody has
+    /// to bound the wait when there is no other. A call is still refused when the breaker opens, or its last
+    /// probe goes out, between readiness and call.
+    ///
+    /// A half-open breaker whose probes are all out is looked at again when one of them is decided, or is
+    /// given up after its wait.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    pub const fn unready_while_open(mut self) -> Self {
+        self.follows = true;
+        self
     }
 }
 
@@ -34,6 +56,8 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
             inner,
             breaker: self.breaker.clone(),
             classify: self.classify.clone(),
+            #[cfg(feature = "tokio")]
+            readiness: self.follows.then(|| Readiness::of(self.breaker.clone())),
         }
     }
 }
@@ -44,6 +68,8 @@ pub struct BreakerService<S, C = AnyError> {
     inner: S,
     breaker: Breaker,
     classify: C,
+    #[cfg(feature = "tokio")]
+    readiness: Option<Readiness>,
 }
 
 impl<S, Request, E, C> Service<Request> for BreakerService<S, C>
@@ -56,6 +82,10 @@ where
     type Future = BreakerFuture<S::Future, C>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        #[cfg(feature = "tokio")]
+        if let Some(readiness) = &mut self.readiness {
+            ready!(readiness.poll(context));
+        }
         self.inner.poll_ready(context)
     }
 

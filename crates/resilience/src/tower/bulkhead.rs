@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tower_service::Service;
 
 use crate::bulkhead::{Acquire, Bulkhead, Slot};
 use crate::error::{Error, Rejected, Why};
+use crate::name::Name;
 
 /// Limits the calls to a service. The layer takes the bulkhead, so applying it twice does not make two.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ where
         let fresh = self.inner.clone();
         let service = mem::replace(&mut self.inner, fresh);
         BulkheadFuture {
-            name: Arc::from(self.layer.bulkhead.name()),
+            name: self.layer.bulkhead.name_to_share(),
             acquire: Some(self.layer.bulkhead.acquire()),
             waiting: Some((service, request)),
             limit: self.layer.queue_wait,
@@ -89,7 +89,7 @@ pin_project! {
     /// The future of a [`BulkheadService`]. Dropping it leaves the queue or frees the slot.
     #[derive(Debug)]
     pub struct BulkheadFuture<S, Request, F> {
-        name: Arc<str>,
+        name: Name,
         acquire: Option<Acquire>,
         waiting: Option<(S, Request)>,
         limit: Option<Duration>,
@@ -122,7 +122,7 @@ where
                 }
                 *this.acquire = None;
                 return Poll::Ready(Err(
-                    Rejected::new(Arc::clone(this.name), Why::QueueTimeout, None).into()
+                    Rejected::new(this.name.clone(), Why::QueueTimeout, None).into()
                 ));
             };
             *this.acquire = None;

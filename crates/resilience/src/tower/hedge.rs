@@ -22,12 +22,25 @@ use crate::outcome::Idempotent;
 pub struct HedgeLayer<I = Always> {
     hedge: Hedge,
     idempotent: I,
+    books: bool,
 }
 
 impl<I> HedgeLayer<I> {
     /// Hedges by `hedge` the requests of which `idempotent` says it.
     pub const fn new(hedge: Hedge, idempotent: I) -> Self {
-        Self { hedge, idempotent }
+        Self {
+            hedge,
+            idempotent,
+            books: true,
+        }
+    }
+
+    /// For a hedge inside a [`RetryLayer`](super::RetryLayer) on the same budget, which books each call in it:
+    /// booked here as well, and for each attempt, a tenth would be a fifth and more.
+    #[must_use]
+    pub const fn within_retry(mut self) -> Self {
+        self.books = false;
+        self
     }
 }
 
@@ -71,7 +84,7 @@ where
         let spare = hedged.then(|| request.clone());
         HedgeFuture {
             delay: hedge.delay(),
-            _call: hedge.budget().call(),
+            _call: self.layer.books.then(|| hedge.budget().call()),
             first: Some(service.call(request)),
             second: None,
             timer: None,
@@ -101,7 +114,7 @@ pin_project! {
         timer: Option<Sleep>,
         leave: Option<Leave>,
         failed: bool,
-        _call: InFlight,
+        _call: Option<InFlight>,
     }
 }
 

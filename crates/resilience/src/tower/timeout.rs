@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,18 +13,19 @@ use tower_service::Service;
 use crate::clock::TokioClock;
 use crate::deadline::{Deadline, enter};
 use crate::error::{Error, Rejected, Why};
+use crate::name::Name;
 
 /// Ends calls that take too long; sooner, when the task's [`Deadline`] is nearer.
 #[derive(Debug, Clone)]
 pub struct TimeoutLayer {
-    name: Arc<str>,
+    name: Name,
     limit: Duration,
     why: Why,
 }
 
 impl TimeoutLayer {
     /// For one attempt, inside the breaker: running out is [`Why::AttemptTimeout`], a failure.
-    pub fn attempt(name: impl Into<Arc<str>>, limit: Duration) -> Self {
+    pub fn attempt(name: impl Into<Name>, limit: Duration) -> Self {
         Self {
             name: name.into(),
             limit,
@@ -35,7 +35,7 @@ impl TimeoutLayer {
 
     /// For the whole operation, outermost: running out is [`Why::Deadline`], and everything inside runs
     /// under that deadline.
-    pub fn total(name: impl Into<Arc<str>>, limit: Duration) -> Self {
+    pub fn total(name: impl Into<Name>, limit: Duration) -> Self {
         Self {
             name: name.into(),
             limit,
@@ -102,7 +102,7 @@ pin_project! {
         inner: F,
         #[pin]
         timer: Option<Sleep>,
-        name: Arc<str>,
+        name: Name,
         limit: Duration,
         why: Why,
         scope: Option<Deadline>,
@@ -128,7 +128,7 @@ where
         match this.timer.as_pin_mut() {
             Some(timer) => timer
                 .poll(context)
-                .map(|()| Err(Rejected::new(Arc::clone(this.name), *this.why, None).into())),
+                .map(|()| Err(Rejected::new(this.name.clone(), *this.why, None).into())),
             None => Poll::Pending,
         }
     }

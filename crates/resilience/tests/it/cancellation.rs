@@ -16,7 +16,7 @@ use contextkeep_resilience::{
     Hedge, Idempotent, Policy, Replicas, Retry, Served, SplitMix, TokioClock, gate,
 };
 use tokio::time::sleep;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -181,7 +181,7 @@ fn a_policy_gives_everything_back() {
             .attempt_timeout(ms(500))
             .build();
         async move {
-            let op = |attempt: Attempt<_>| work(attempt.number());
+            let op = |attempt: Attempt<'_, _>| work(attempt.number());
             let last = |_: &Error<_>| async { Some(Served::default_value(0)) };
             let result = policy.run_or(Idempotent::Yes, op, last).await;
             assert!(
@@ -211,6 +211,27 @@ fn each_layer_gives_everything_back() {
             .layer(LiftLayer)
             .service(counting())
             .oneshot(())
+    });
+    drop_everywhere(3, |_| LiftLayer.layer(counting()).oneshot(()));
+    drop_everywhere(3, |world| {
+        let layer = BreakerLayer::new(world.breaker.clone(), AnyError).unready_while_open();
+        let layers = ServiceBuilder::new().layer(layer).layer(LiftLayer);
+        world.breaker.isolate();
+        let breaker = world.breaker.clone();
+        let service = layers.service(counting());
+        async move {
+            let release = async {
+                sleep(ms(10)).await;
+                breaker.release();
+            };
+            tokio::join!(service.oneshot(()), release).0
+        }
+    });
+    drop_everywhere(3, |_| {
+        let layers = ServiceBuilder::new()
+            .layer(TimeoutLayer::attempt("t", ms(20)))
+            .layer(LiftLayer);
+        layers.service(counting()).oneshot(())
     });
     drop_everywhere(3, |_| {
         let layers = ServiceBuilder::new()

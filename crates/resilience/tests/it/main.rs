@@ -5,6 +5,8 @@
 #[cfg(feature = "tokio")]
 mod allocations;
 #[cfg(test)]
+mod breaker_edges;
+#[cfg(test)]
 mod breaker_model;
 #[cfg(test)]
 #[cfg(all(feature = "tokio", feature = "tower"))]
@@ -13,7 +15,7 @@ mod cancellation;
 mod defects;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
-mod live_http;
+mod live;
 #[cfg(test)]
 #[cfg(feature = "tokio")]
 mod metastability;
@@ -26,3 +28,6 @@ mod simulation;
 #[cfg(test)]
 #[cfg(all(feature = "tokio", feature = "tower"))]
 mod tower_contract;
+#[cfg(test)]
+#[cfg(all(feature = "tokio", feature = "tower"))]
+mod tower_readiness;

@@ -17,7 +17,7 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn breaker(name: &str) -> Breaker {
+fn breaker(name: &'static str) -> Breaker {
     Breaker::builder(name)
         .consecutive(3)
         .clock(TokioClock)
@@ -80,7 +80,7 @@ async fn the_total_timeout_covers_retries_and_the_deadline_covers_it() {
         .guard(breaker("b"), None)
         .build();
     let start = Instant::now();
-    let slow_failure = |_: Attempt<()>| async {
+    let slow_failure = |_: Attempt<'_, ()>| async {
         sleep(ms(60)).await;
         Err::<(), _>("down")
     };
@@ -140,7 +140,7 @@ async fn retries_stop_at_success_at_the_maximum_and_at_the_budget() {
     let fails_until = |good: u32| {
         calls.store(0, Ordering::Relaxed);
         let calls = &calls;
-        move |_: Attempt<()>| async move {
+        move |_: Attempt<'_, ()>| async move {
             if calls.fetch_add(1, Ordering::Relaxed) + 1 < good {
                 Err("down")
             } else {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use contextkeep_resilience::breaker::{HalfOpen, State};
 use contextkeep_resilience::replicas::Panic;
 use contextkeep_resilience::{
-    Again, Attempt, Backoff, Breaker, Endpoint, Idempotent, Jitter, Outcome, Policy, Replicas, SplitMix,
-    TokioClock, Verdict,
+    Again, Backoff, Breaker, Endpoint, Idempotent, Jitter, Outcome, Policy, Replicas, SplitMix, TokioClock,
+    Verdict,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -165,8 +165,10 @@ async fn run_client(client: u32, hosts: Vec<Arc<Host>>, start: Instant, length: 
         sleep_until(start + due).await;
         let policy = Arc::clone(&policy);
         calls.spawn(async move {
-            let op = |attempt: Attempt<Arc<Host>>| async move { attempt.endpoint().call().await };
-            policy.run(Idempotent::Yes, op).await.is_ok()
+            let call = policy.run(Idempotent::Yes, |attempt| async move {
+                attempt.endpoint().call().await
+            });
+            call.await.is_ok()
         });
     }
     while calls.join_next().await.is_some() {}

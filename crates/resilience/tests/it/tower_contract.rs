@@ -12,8 +12,8 @@ use contextkeep_resilience::tower::{
     Always, BreakerLayer, BulkheadLayer, FallbackLayer, HedgeLayer, LiftLayer, RetryLayer, TimeoutLayer,
 };
 use contextkeep_resilience::{
-    AnyError, Backoff, Breaker, Budget, Bulkhead, Error, Fallback, Hedge, Retry, Served, Source, TokioClock,
-    Why,
+    AnyError, Backoff, Breaker, Budget, Bulkhead, Error, Extra, Fallback, Hedge, Retry, Served, Source,
+    TokioClock, Why,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -250,6 +250,23 @@ async fn a_hedge_wins_over_a_late_first() {
         .service(service);
     assert_eq!(service.oneshot(7).await, Ok(7));
     assert_eq!((calls.load(Ordering::Relaxed), start.elapsed()), (2, ms(15)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_retry_and_hedge_share_books_each_call_once() {
+    let budget = Budget::tokens(0.1, 0);
+    let layers = ServiceBuilder::new()
+        .layer(RetryLayer::new(Retry::new(1, &budget), AnyError, Always))
+        .layer(HedgeLayer::new(Hedge::p95(&budget), Always).within_retry())
+        .layer(LiftLayer);
+    let mut service = layers.service(Strict::failing(0));
+    for request in 0..1000 {
+        assert!(service.ready().await.unwrap().call(request).await.is_ok());
+    }
+    let granted = (0..1000)
+        .filter(|_| budget.try_spend(Extra::Retry).is_some())
+        .count();
+    assert_eq!(granted, 100, "a tenth");
 }
 
 #[tokio::test(start_paused = true)]

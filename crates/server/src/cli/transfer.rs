@@ -3,15 +3,19 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use contextkeep_core::adopt::Progress;
+use contextkeep_core::embedded::EmbeddedStore;
+use contextkeep_core::settings::EmbeddedSettings;
 use contextkeep_core::store::{ListPosition, ListQuery};
-use contextkeep_core::{ContextId, ContextKey, ContextManager, TenantId};
+use contextkeep_core::{ContextId, ContextKey, ContextManager, SystemClock, TenantId};
 use futures_util::TryStreamExt as _;
 use indicatif::ProgressBar;
 
 use super::{Tenant, output};
-use crate::app::Parts;
+use crate::app::{Parts, Storage};
 use crate::config::AppConfig;
 use crate::transfer::{self, Format, LINE_BYTES_MAX, export_context};
 
@@ -22,12 +26,18 @@ pub(super) struct Import {
     /// The agent of conversations that name none
     #[arg(long, default_value = "import")]
     agent: String,
+    /// Move everything from this folder of an embedded store, all tenants, into the empty database that is configured
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["files", "agent"])]
+    from_embedded: Option<PathBuf>,
     #[command(flatten)]
     tenant: Tenant,
 }
 
 impl Import {
     pub(super) async fn run(self, config: &AppConfig, parts: &Parts) -> anyhow::Result<()> {
+        if let Some(folder) = self.from_embedded {
+            return adopt(config, parts, folder).await;
+        }
         let files = if self.files.is_empty() {
             vec![PathBuf::from("-")]
         } else {
@@ -70,6 +80,49 @@ impl Import {
         }
         Ok(())
     }
+}
+
+/// Moves an embedded installation into Postgres.
+async fn adopt(config: &AppConfig, parts: &Parts, folder: PathBuf) -> anyhow::Result<()> {
+    let Storage::Postgres(store) = &parts.storage else {
+        bail!("the target is not Postgres: set context_manager.database.dsn (--from-embedded moves into it)");
+    };
+    // A folder that is mistyped would be made, and nothing moved from it.
+    if !folder.join("contextkeep.db").is_file() {
+        bail!(
+            "{} has no contextkeep.db: it is not the folder of an embedded store",
+            folder.display()
+        );
+    }
+    let settings = EmbeddedSettings {
+        path: folder.clone(),
+        ..config.context_manager.embedded.clone()
+    };
+    let embedded = EmbeddedStore::open(&settings, Arc::new(SystemClock))?;
+    let bar = output::progress(0, "rows");
+    let outcome = contextkeep_core::adopt::adopt(&embedded, store, |progress| match progress {
+        Progress::Copied(done, of) => {
+            bar.set_length(of);
+            bar.set_position(done);
+        }
+        Progress::Compared(done, of) => {
+            bar.set_message("contexts compared");
+            bar.set_length(of);
+            bar.set_position(done);
+        }
+    })
+    .await;
+    bar.finish_and_clear();
+    embedded.close();
+    let adopted = outcome.with_context(|| format!("moving {}", folder.display()))?;
+    output::complain(&format!(
+        "{}: {} rows copied; {} contexts and {} items read from both stores and found equal; the file is as it was",
+        folder.display(),
+        adopted.rows,
+        adopted.contexts,
+        adopted.items
+    ));
+    Ok(())
 }
 
 fn open(file: &Path) -> io::Result<(Box<dyn BufRead>, u64)> {

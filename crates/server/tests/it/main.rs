@@ -15,6 +15,7 @@ mod contexts;
 mod items;
 mod kill;
 mod mcp;
+mod postgres;
 mod protocol;
 mod search;
 mod sharing;

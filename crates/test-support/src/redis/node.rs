@@ -82,6 +82,9 @@ impl RedisNode {
             "",
             "--appendonly",
             "no",
+            // `DEBUG SLEEP`: a server that is alive and answers nobody.
+            "--enable-debug-command",
+            "local",
         ];
         self.daemon.args = own.iter().chain(more).map(|word| (*word).to_owned()).collect();
     }

@@ -197,7 +197,7 @@ impl Replicas {
     }
 
     /// A replica out of those that are not left out, with its breaker's leave.
-    fn begin(&self, others: Tried, slow: bool) -> Option<Attempt> {
+    fn begin(&self, others: Tried, slow: bool) -> Option<Attempt<'_>> {
         let picked = self.set.pick(others).ok()?;
         // The picker falls back to those that were left out; here they are out for a reason.
         if others.contains(picked.index()) {
@@ -212,14 +212,14 @@ impl Replicas {
     }
 
     /// As [`Replicas::begin`], for a second one.
-    fn begin_untried(&self, tried: Tried, slow: bool) -> Option<Attempt> {
+    fn begin_untried(&self, tried: Tried, slow: bool) -> Option<Attempt<'_>> {
         let all = (0..self.set.endpoints().len()).all(|index| tried.contains(index));
         if all { None } else { self.begin(tried, slow) }
     }
 
     async fn on_replica<T, Op, Reading>(
         self: &Arc<Self>,
-        attempt: Attempt,
+        attempt: Attempt<'_>,
         op: &Op,
     ) -> Result<Served<T>, Fault>
     where
@@ -263,13 +263,13 @@ impl Replicas {
 }
 
 /// A call on a replica. Dropped before its end, it books the time it took as the least the replica needs.
-struct Attempt {
-    picked: Option<Picked<Arc<Member>>>,
+struct Attempt<'a> {
+    picked: Option<Picked<'a, Arc<Member>>>,
     permit: Option<Permit>,
     slow: bool,
 }
 
-impl Attempt {
+impl Attempt<'_> {
     fn index(&self) -> usize {
         self.picked.as_ref().map_or(usize::MAX, Picked::index)
     }
@@ -291,7 +291,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(picked) = self.picked.take().filter(|_| !self.slow) {
             picked.record(Outcome::SUCCESS);

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use contextkeep_resilience::breaker::{Cause, HalfOpen, State};
 use contextkeep_resilience::classify::http;
-use contextkeep_resilience::{Backoff, Breaker, Error, Idempotent, Outcome, Policy, Rejected, Why};
+use contextkeep_resilience::{
+    Backoff, Breaker, Error, Idempotent, Jitter, Outcome, Policy, Profile, Rejected, Why,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+
+use super::{Dependency, endure};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -239,4 +243,54 @@ async fn a_herd_at_recovery_is_let_in_by_probes() {
         "the two probes"
     );
     assert_eq!(server.connections() - before, 2);
+}
+
+/// A server that does what `trouble` says while it is in trouble.
+struct Troubled {
+    server: Server,
+    trouble: u8,
+}
+
+impl Dependency for Troubled {
+    async fn call(&self) -> Result<(), Outcome> {
+        let result = get(self.server.port).await;
+        match judge(result.as_ref()) {
+            Outcome::SUCCESS => Ok(()),
+            outcome => Err(outcome),
+        }
+    }
+
+    fn fail(&self) {
+        self.server.mode.store(self.trouble, Ordering::Relaxed);
+    }
+
+    async fn heal(&self) {
+        self.server.mode.store(WELL, Ordering::Relaxed);
+    }
+}
+
+async fn endure_http(what: &str, trouble: u8) {
+    let server = Server::start(WELL).await;
+    let breaker = Profile::RestUpstream
+        .breaker("http")
+        .open(Backoff::exponential(ms(400), ms(2000)).jitter(Jitter::Upper(0.5)))
+        .half_open(HalfOpen::probes(2, 1, ms(1000)))
+        .build()
+        .unwrap();
+    endure(what, Troubled { server, trouble }, breaker, ms(200), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_server_is_left_alone_until_it_answers() {
+    endure_http("HTTP, hangs", HANGS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resetting_server_is_left_alone_until_it_answers() {
+    endure_http("HTTP, resets", RESETS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_asks_for_a_pause_is_left_alone_until_it_answers() {
+    endure_http("HTTP, 429 with Retry-After: 1", BUSY).await;
 }

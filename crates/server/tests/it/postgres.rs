@@ -1,0 +1,232 @@
+//! The binary on Postgres: two servers over one database, one that comes late, a move from the embedded store.
+
+use contextkeep_test_support::services::{unique_name, with_database};
+use contextkeep_test_support::{PgCluster, Services, Stop};
+use serde_json::{Value, json};
+
+use crate::support::http::Client;
+use crate::support::{Folder, Server, Start, contextkeep, eventually, folder, run_ok, text};
+
+/// A database of its own on the shared server; it goes with the server's.
+fn database() -> String {
+    let services = Services::attach();
+    let name = unique_name("server");
+    let primary = &services.urls.pg_primary;
+    let created = services
+        .postgres()
+        .map(|cluster| cluster.primary().sql(&format!("CREATE DATABASE {name}")));
+    match created {
+        Some(created) => drop(created.unwrap()),
+        None => panic!("these tests need the local harness"),
+    }
+    with_database(primary, &name)
+}
+
+fn on(dsn: &str) -> Start {
+    let config = json!({"context_manager": {"database": {"dsn": dsn, "max_open_conns": 10}}});
+    Start::with(&config.to_string())
+}
+
+fn append(client: &Client, context: &str, content: &str, headers: &[(&str, &str)]) -> Value {
+    let body = json!({"items": [{"role": "user", "content": content}]}).to_string();
+    client
+        .send("POST", &format!("/v1/contexts/{context}/items"), headers, body)
+        .ok()
+}
+
+#[test]
+#[ignore = "needs services"]
+fn two_servers_over_one_database_are_one() {
+    let dsn = database();
+    let one = on(&dsn).up(Folder::Own(folder()));
+    let two = on(&dsn).up(Folder::Own(folder()));
+    one.client()
+        .post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#)
+        .ok();
+    let clients = [one.client(), two.client()];
+    for n in 0..20u64 {
+        let appended = append(&clients[usize::from(n % 2 == 1)], "c", &format!("item {n}"), &[]);
+        assert_eq!(appended["first_seq"], n + 1);
+    }
+    for client in &clients {
+        let window = client.get("/v1/contexts/c/window").ok();
+        assert_eq!(window["items"].as_array().unwrap().len(), 20);
+        assert_eq!(window["version"], 21);
+        assert_eq!(client.get("/v1/contexts").ok()["contexts"][0]["id"], "c");
+        let ready = client.get("/readyz").ok();
+        assert_eq!(ready["store"], "postgres");
+    }
+    let found = eventually("the search index catches up", || {
+        let found = two.client().post("/v1/search", r#"{"query":"\"item 7\""}"#).ok();
+        (found["hits"].as_array().unwrap().len() == 1).then_some(found)
+    });
+    assert_eq!(found["hits"][0]["context_id"], "c");
+}
+
+#[test]
+#[ignore = "needs services"]
+fn an_append_is_kept_when_its_server_is_killed_and_done_once_when_it_is_repeated() {
+    let dsn = database();
+    let one = on(&dsn).up(Folder::Own(folder()));
+    one.client()
+        .post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#)
+        .ok();
+    let first = append(&one.client(), "c", "once", &[("idempotency-key", "k1")]);
+    one.kill();
+    let two = on(&dsn).up(Folder::Own(folder()));
+    let again = append(&two.client(), "c", "once", &[("idempotency-key", "k1")]);
+    assert_eq!(first, again);
+    assert_eq!(two.client().get("/v1/contexts/c").ok()["item_count"], 1);
+}
+
+#[test]
+#[ignore = "needs services"]
+fn a_token_is_given_and_bad_ones_are_refused() {
+    let server = on(&database()).up(Folder::Own(folder()));
+    let client = server.client();
+    let created = client.post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#);
+    let token = created.header("contextkeep-token").unwrap().to_owned();
+    let read = client.send("GET", "/v1/contexts/c", &[("contextkeep-token", &token)], "");
+    assert_eq!(read.status, 200);
+    assert!(read.header("contextkeep-token").is_some());
+    assert_eq!(read.header("contextkeep-origin").unwrap(), "primary");
+    for bad in ["nonsense!", "AAAA", &"A".repeat(5000)] {
+        let refused = client.send("GET", "/v1/contexts/c", &[("contextkeep-token", bad)], "");
+        refused.problem(422, "invalid");
+    }
+    for good in ["strong", "session", "bounded", "any"] {
+        let read = client.send("GET", "/v1/contexts/c", &[("contextkeep-consistency", good)], "");
+        assert_eq!(read.status, 200);
+    }
+    let refused = client.send(
+        "GET",
+        "/v1/contexts/c",
+        &[("contextkeep-consistency", "eventual")],
+        "",
+    );
+    refused.problem(422, "invalid");
+}
+
+#[test]
+#[ignore = "needs server binaries"]
+fn a_server_waits_for_its_database_and_survives_its_absence() {
+    let cluster = PgCluster::builder().start().unwrap();
+    let dsn = cluster.primary().dsn();
+    cluster.primary().stop(Stop::Graceful).unwrap();
+    let server = on(&dsn).up(Folder::Own(folder()));
+    let client = server.client();
+    assert_eq!(client.get("/healthz").status, 200);
+    let refused = client.get("/readyz");
+    refused.problem(503, "unavailable");
+    assert!(refused.header("retry-after").is_some());
+    client.get("/v1/contexts/c").problem(503, "unavailable");
+    cluster.primary().start().unwrap();
+    eventually("the server is ready", || {
+        (client.get("/readyz").status == 200).then_some(())
+    });
+    client.post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#).ok();
+    cluster.primary().restart(Stop::Immediate).unwrap();
+    let kept = eventually("the server recovers", || {
+        let answer = client.get("/v1/contexts/c");
+        (answer.status == 200).then(|| answer.ok())
+    });
+    assert_eq!(kept["id"], "c");
+}
+
+#[test]
+#[ignore = "needs services"]
+fn an_embedded_installation_moves_with_one_command() {
+    let home = folder();
+    let before = {
+        let server = Server::in_folder(home.path());
+        let client = server.client();
+        client
+            .post(
+                "/v1/contexts",
+                r#"{"id":"c","agent_id":"a","labels":["x"],"metadata":{"b":1}}"#,
+            )
+            .ok();
+        for n in 0..30 {
+            append(
+                &client,
+                "c",
+                &format!("item {n} \u{1F600} \\u0000"),
+                &[("idempotency-key", &format!("k{n}"))],
+            );
+        }
+        client
+            .post("/v1/contexts/c/truncate", r#"{"max_tokens":120}"#)
+            .ok();
+        client
+            .post("/v1/contexts/c/fork", r#"{"id":"f","agent_id":"b"}"#)
+            .ok();
+        append(&client, "f", "only in the fork", &[]);
+        client
+            .post("/v1/contexts", r#"{"id":"gone","agent_id":"a"}"#)
+            .ok();
+        client.delete("/v1/contexts/gone").ok();
+        let before = [
+            "/v1/contexts/c",
+            "/v1/contexts/c/items",
+            "/v1/contexts/f/items",
+            "/v1/contexts",
+        ]
+        .map(|path| client.get(path).ok());
+        server.stop();
+        before
+    };
+    let dsn = database();
+    let into = |folder: &std::path::Path| {
+        contextkeep(folder)
+            .env("CONTEXTKEEP_CONTEXT_MANAGER__DATABASE__DSN", &dsn)
+            .args(["import", "--from-embedded", "contextkeep-data"])
+            .output()
+            .unwrap()
+    };
+    let moved = into(home.path());
+    assert!(moved.status.success(), "{}", text(&moved.stderr));
+    assert!(
+        text(&moved.stderr).contains("found equal"),
+        "{}",
+        text(&moved.stderr)
+    );
+    let server = on(&dsn).up(Folder::Own(folder()));
+    let client = server.client();
+    let after = [
+        "/v1/contexts/c",
+        "/v1/contexts/c/items",
+        "/v1/contexts/f/items",
+        "/v1/contexts",
+    ]
+    .map(|path| client.get(path).ok());
+    assert_eq!(before, after);
+    // Keys of before are known, numbers go on.
+    let again = append(
+        &client,
+        "c",
+        "item 3 \u{1F600} \\u0000",
+        &[("idempotency-key", "k3")],
+    );
+    assert_eq!(again["first_seq"], 4);
+    assert_eq!(append(&client, "c", "after the move", &[])["first_seq"], 31);
+    let found = eventually("what was moved is found", || {
+        let found = client.post("/v1/search", r#"{"query":"fork"}"#).ok();
+        (!found["hits"].as_array().unwrap().is_empty()).then_some(found)
+    });
+    assert_eq!(found["hits"][0]["context_id"], "f");
+    // A second time there is something in the way, and nothing is lost.
+    let refused = into(home.path());
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("has contexts already"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let mistyped = into(folder().path());
+    assert!(
+        text(&mistyped.stderr).contains("no contextkeep.db"),
+        "{}",
+        text(&mistyped.stderr)
+    );
+    run_ok(home.path(), &["ctx", "list"]);
+}
