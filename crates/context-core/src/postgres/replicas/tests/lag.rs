@@ -160,7 +160,7 @@ async fn a_late_read_is_sent_to_a_second_replica() {
         bench.version(Demand::default(), 0).await.unwrap();
     }
     let before = bench.replicas.tallies();
-    let asked = std::sync::Mutex::new(Vec::new());
+    let asked = Mutex::new(Vec::new());
     let read = |endpoint: Arc<Endpoint>| {
         let first = {
             let mut asked = asked.lock().unwrap();
