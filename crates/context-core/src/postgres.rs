@@ -20,14 +20,7 @@ mod migrate;
 mod purge;
 mod read;
 mod replace;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "reads are routed by it once the store is built on it"
-    )
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "gauges are built on the rest of it"))]
 pub(crate) mod replicas;
 mod routed;
 mod rows;

@@ -13,9 +13,10 @@
 //! 1. A replica's answer counts only if the caller accepts it. One that is not accepted costs one hop to the
 //!    primary, whose answer is the truth; it is never turned into "not found".
 //! 2. Positions in the log are compared within one [`Epoch`] only. A floor of another epoch goes to the primary.
-//! 3. The check of a position is a statement of its own before the read, in one flush ([`guarded`]): inside the
+//! 3. The check of a position is a statement of its own before the read, in one flush (`guard`): inside the
 //!    reading statement the snapshot may be older than the check, and reads below the floor get through.
-//! 4. At most `primary_spill_max` of the primary's connections serve what replicas cannot; the rest is refused.
+//! 4. At most `primary_spill_max` of the primary's connections serve what replicas cannot; twice as many wait for
+//!    that for a moment, and the rest is refused.
 //! 5. A server that takes writes on a timeline behind the newest one is fenced: it gets nothing.
 //! 6. One read has at most one hedge and one hop.
 
@@ -35,8 +36,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use contextkeep_resilience::replicas::{Endpoint as Place, Panic};
-use contextkeep_resilience::{BreakerSettings, Budget, Hedge, Profile, SplitMix, TokioClock};
-use tokio::sync::Semaphore;
+use contextkeep_resilience::{BreakerSettings, Budget, Bulkhead, Hedge, Profile, SplitMix, TokioClock};
 use tokio::task::AbortHandle;
 
 use self::member::Member;
@@ -78,7 +78,7 @@ pub(crate) struct Floor {
 pub(crate) struct Demand {
     /// How fresh.
     pub consistency: Consistency,
-    /// For lists and searches: chooses among replicas; the read itself has to check it by [`guarded`].
+    /// For lists and searches: chooses among replicas; the read itself has to check it, by a statement before it.
     pub floor: Option<Floor>,
     /// It may take longer than `replica_timeout`: a search, a long list. Not hedged, and how long it takes says
     /// nothing about the replica.
@@ -119,7 +119,8 @@ pub(crate) struct Replicas {
     roles: Mutex<Roles>,
     hedge: Option<Hedge>,
     budget: Budget,
-    spill: Semaphore,
+    /// Places on the primary for what replicas cannot serve; `None`: there are none.
+    spill: Option<Bulkhead>,
     random: SplitMix,
     counts: Counts,
     probers: OnceLock<Vec<AbortHandle>>,
@@ -214,6 +215,7 @@ impl Replicas {
             Hedge::at_quantile(routing.hedge_quantile, &budget)
                 .between(Duration::from_millis(1), routing.replica_timeout)
         });
+        let spill_places = spill_places(database.max_open_conns, routing.primary_spill_max);
         let set = contextkeep_resilience::Replicas::with(
             "postgres.replicas",
             places,
@@ -224,7 +226,13 @@ impl Replicas {
             SplitMix::from_entropy(),
         );
         Ok(Arc::new(Self {
-            spill: Semaphore::new(spill_places(database.max_open_conns, routing.primary_spill_max)),
+            spill: (spill_places > 0).then(|| {
+                Bulkhead::new(
+                    "postgres.spill",
+                    spill_places,
+                    Profile::PostgresRead.queue_for(spill_places),
+                )
+            }),
             settings: routing,
             set,
             primary: AtomicUsize::new(0),
@@ -330,14 +338,14 @@ impl Replicas {
 }
 
 /// How many reads the primary may serve for the replicas at a time.
-fn spill_places(max_open_conns: u32, share: f64) -> usize {
+fn spill_places(max_open_conns: u32, share: f64) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a share of a u32, rounded up"
     )]
     let places = (f64::from(max_open_conns) * share.clamp(0.0, 1.0)).ceil() as u32;
-    usize::try_from(places).unwrap_or(usize::MAX)
+    places
 }
 
 impl Drop for Replicas {

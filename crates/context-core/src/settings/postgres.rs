@@ -248,7 +248,8 @@ pub struct RoutingSettings {
     #[serde(with = "humantime_serde")]
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
     pub lag_time_max: Duration,
-    /// Time between two looks at each server's role and position.
+    /// Time between two looks at each server's role and position. How old a replica's data may be is known to
+    /// within two of them, so `cache.coherence.bound` has to be longer than that for replicas to keep it.
     #[serde(with = "humantime_serde")]
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
     pub probe_interval: Duration,
@@ -267,7 +268,7 @@ pub struct RoutingSettings {
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
     pub replica_timeout: Duration,
     /// Reads meant for replicas that the primary may serve at the same time, as a share of its
-    /// `max_open_conns`; more are refused with `overloaded`.
+    /// `max_open_conns`; twice as many wait for 100 ms, more are refused with `overloaded`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1.0)))]
     pub primary_spill_max: f64,
 }
@@ -348,7 +349,7 @@ impl RoutingSettings {
             problems.push((key.to_owned(), problem.to_owned(), hint.to_owned()));
         };
         for (key, value, usual) in [
-            ("probe_interval", self.probe_interval, "250ms"),
+            ("probe_interval", self.probe_interval, "100ms"),
             ("probe_timeout", self.probe_timeout, "1s"),
             ("replica_timeout", self.replica_timeout, "500ms"),
         ] {

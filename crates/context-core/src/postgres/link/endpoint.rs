@@ -1,6 +1,7 @@
 //! One server: its pool, its shared connections, its health check.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ impl Endpoint {
         loop {
             let (started, turn) = self.read_begins(limit).await?;
             let result = limit
-                .run(Kind::TimedOut, turn.link().query(statement, params))
+                .run(Kind::TimedOut, pin!(turn.link().query(statement, params)))
                 .await;
             self.read_ends(started, turn, &[statement], &result);
             tries += 1;
@@ -134,7 +135,9 @@ impl Endpoint {
         let mut tries = 0;
         loop {
             let (started, turn) = self.read_begins(limit).await?;
-            let result = limit.run(Kind::TimedOut, turn.link().pair(first, second)).await;
+            let result = limit
+                .run(Kind::TimedOut, pin!(turn.link().pair(first, second)))
+                .await;
             self.read_ends(started, turn, &[first.statement, second.statement], &result);
             tries += 1;
             if tries == 2 || !is_pooler(&result) {

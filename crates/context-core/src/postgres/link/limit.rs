@@ -1,5 +1,6 @@
 //! How long a call may take: the request's deadline, or the configured time.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use contextkeep_resilience::{Deadline, TokioClock};
@@ -60,14 +61,14 @@ impl Limit {
         Ok(())
     }
 
-    /// Runs something within the limit.
+    /// Runs something within the limit. Pinned by the caller: a future that is passed by value is kept twice.
     ///
     /// # Errors
     /// A fault of the kind that `late` says, or the inner one.
     pub(super) async fn run<T>(
         &self,
         late: Kind,
-        future: impl Future<Output = Result<T, Fault>>,
+        future: Pin<&mut impl Future<Output = Result<T, Fault>>>,
     ) -> Result<T, Fault> {
         match tokio::time::timeout_at(self.until, future).await {
             Ok(result) => result,

@@ -10,6 +10,7 @@
 //! | `conn_max_lifetime` | at checkout and by maintenance, ±10 % drawn for each connection |
 //! | `conn_max_idle_time` | at checkout and by maintenance, counted from when it was given back |
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -92,16 +93,16 @@ impl Pool {
             create: None,
             recycle: None,
         };
-        let taken = limit
-            .run(Kind::PoolTimeout, async {
-                self.pool.timeout_get(&waits).await.map_err(|error| match error {
-                    PoolError::Backend(fault) => fault,
-                    PoolError::Timeout(_) => Fault::late(Kind::PoolTimeout, false),
-                    PoolError::Closed => Fault::closed(),
-                    error => Fault::new(Kind::Internal, format!("the pool failed: {error}")),
-                })
+        let taking = pin!(async {
+            let taken = self.pool.timeout_get(&waits).await;
+            taken.map_err(|error| match error {
+                PoolError::Backend(fault) => fault,
+                PoolError::Timeout(_) => Fault::late(Kind::PoolTimeout, false),
+                PoolError::Closed => Fault::closed(),
+                error => Fault::new(Kind::Internal, format!("the pool failed: {error}")),
             })
-            .await;
+        });
+        let taken = limit.run(Kind::PoolTimeout, taking).await;
         if let Err(fault) = &taken
             && fault.kind() == Kind::PoolTimeout
         {

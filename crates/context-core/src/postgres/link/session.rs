@@ -1,6 +1,7 @@
 //! A connection for one caller: transactions, writes, slow reads.
 
 use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl Session {
         let limit = self.limit();
         self.watched(
             &[statement],
-            self.run(limit, self.link()?.query(statement, params)),
+            self.run(limit, pin!(self.link()?.query(statement, params))),
         )
         .await
     }
@@ -66,7 +67,7 @@ impl Session {
         let limit = self.limit();
         self.watched(
             &[statement],
-            self.run(limit, self.link()?.execute(statement, params)),
+            self.run(limit, pin!(self.link()?.execute(statement, params))),
         )
         .await
     }
@@ -80,7 +81,7 @@ impl Session {
         let limit = self.limit();
         let names: Vec<_> = calls.iter().map(|call| call.statement).collect();
         let run = async { self.link()?.each(calls).await?.into_iter().collect() };
-        self.watched(&names, self.run(limit, run)).await
+        self.watched(&names, self.run(limit, pin!(run))).await
     }
 
     /// A whole transaction in one round trip: begin, the statements in order, commit; the rows of each.
@@ -112,7 +113,7 @@ impl Session {
             committed?;
             Ok(rows)
         };
-        self.watched(&names, self.run(limit, run)).await
+        self.watched(&names, self.run(limit, pin!(run))).await
     }
 
     /// Begins a transaction, whose statements may take as long as the request's deadline and `statement_timeout`
@@ -123,7 +124,7 @@ impl Session {
         // Before the answer: if this is given up, the transaction may be open.
         self.in_transaction = true;
         let link = self.link()?;
-        self.run(limit, link.simple(&begin)).await
+        self.run(limit, pin!(link.simple(&begin))).await
     }
 
     /// Commits.
@@ -142,7 +143,7 @@ impl Session {
 
     async fn end(mut self, sql: &'static str) -> Result<(), Fault> {
         let link = self.link()?;
-        let ended = self.run(self.limit(), link.simple(sql)).await;
+        let ended = self.run(self.limit(), pin!(link.simple(sql))).await;
         if ended.is_ok() {
             self.in_transaction = false;
         }
@@ -176,7 +177,13 @@ impl Session {
     }
 
     /// Runs something on the connection; if that is given up, the connection is.
-    async fn run<T>(&self, limit: Limit, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    ///
+    /// Pinned by the caller: a future that is passed on by value is kept twice.
+    async fn run<T>(
+        &self,
+        limit: Limit,
+        future: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+    ) -> Result<T, Fault> {
         limit.begin()?;
         let unfinished = Unfinished {
             session: self,

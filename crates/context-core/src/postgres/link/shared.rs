@@ -3,6 +3,7 @@
 //! Measured, two to three times the throughput of a pool for short reads. A slow statement would hold up those
 //! behind it, so nothing slow belongs here, and no transaction does.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -134,12 +135,11 @@ impl Shared {
         if slot.closed.load(Ordering::SeqCst) {
             return Err(Fault::closed());
         }
-        let line = limit
-            .run(Kind::Unreachable, async {
-                let _alone = slot.opening.lock().await;
-                slot.fill(&self.connector).await
-            })
-            .await?;
+        let filling = pin!(async {
+            let _alone = slot.opening.lock().await;
+            slot.fill(&self.connector).await
+        });
+        let line = limit.run(Kind::Unreachable, filling).await?;
         self.begin(slot, line)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contextkeep_resilience::breaker::Permit;
 use contextkeep_resilience::replicas::{Picked, Tried};
-use contextkeep_resilience::{Extra, Outcome};
+use contextkeep_resilience::{Extra, Outcome, Profile};
 use futures_util::future::{Either, select};
 
 use super::super::link::{Endpoint, Fault, Kind};
@@ -27,7 +27,7 @@ impl Replicas {
     ///
     /// `op` reads on the server it is given; it may be called for two replicas at the same time, and once more for
     /// the primary. `accept` says of a replica's answer whether it will do: not if a row's version is below the
-    /// caller's floor, or is missing while there is a floor, or [`guarded`](super::guarded) answered `None`. The
+    /// caller's floor, or is missing while there is a floor, or the floor was not reached. The
     /// primary's answer is not asked about: it is the truth.
     ///
     /// # Errors
@@ -79,7 +79,15 @@ impl Replicas {
         Op: Fn(Arc<Endpoint>) -> Reading,
         Reading: Future<Output = Result<T, Fault>>,
     {
-        let Ok(_place) = self.spill.try_acquire() else {
+        let place = match &self.spill {
+            // A burst waits for a moment, an overload does not.
+            Some(spill) => spill
+                .acquire_within(Some(Profile::PostgresRead.queue_wait()))
+                .await
+                .ok(),
+            None => None,
+        };
+        let Some(_place) = place else {
             add(&self.counts.shed);
             return Err(Fault::new(
                 Kind::Spill,

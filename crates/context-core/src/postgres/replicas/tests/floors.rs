@@ -10,6 +10,12 @@ static CHECK_INSIDE: Statement = Statement {
           (SELECT pg_last_wal_replay_lsn() >= $1 FROM pg_sleep(1.5))",
     types: &[Type::PG_LSN],
 };
+/// The newest version, read as slowly.
+static VERSION_SLOWLY: Statement = Statement {
+    name: "version_slowly",
+    sql: "SELECT (SELECT COALESCE(max(v), 0) FROM t) FROM pg_sleep(1.5)",
+    types: &[],
+};
 /// The position taken inside the writing statement: wrong.
 static PUT_AND_TELL: Statement = Statement {
     name: "put_and_tell",
@@ -130,27 +136,28 @@ async fn a_check_inside_the_reading_statement_lets_old_reads_through() {
     let floor = bench.put(1).await;
     let replica = bench.replicas.member(1).endpoint.clone();
 
-    // As it is done: the check is over before the read begins.
-    let read = Call {
-        statement: &VERSION,
-        params: &[],
-    };
-    assert!(guarded(&replica, floor.lsn, read).await.unwrap().is_none());
-
-    // The planted fault: replay goes on between the snapshot and the check.
     let session = replica.session().await.unwrap();
     let lsn = floor.lsn.to_sql();
     let params: super::super::super::link::Params<'_> = &[&lsn];
+    // Replay goes on while both reads have their snapshots and sleep.
     let resume = async {
-        eventually_async("the read to have its snapshot", SOON, async || {
+        eventually_async("the reads to have their snapshots", SOON, async || {
             let sql = "select count(*) from pg_stat_activity where application_name = 'contextkeep' \
                        and wait_event = 'PgSleep'";
-            (member.sql_value(sql).unwrap() == "1").then_some(())
+            (member.sql_value(sql).unwrap() == "2").then_some(())
         })
         .await;
         member.sql("select pg_wal_replay_resume()").unwrap();
     };
-    let (rows, ()) = tokio::join!(session.query(&CHECK_INSIDE, params), resume);
+    let slowly = Call {
+        statement: &VERSION_SLOWLY,
+        params: &[],
+    };
+    let guarded_read = guarded(&replica, floor.lsn, slowly);
+    let (rows, right, ()) = tokio::join!(session.query(&CHECK_INSIDE, params), guarded_read, resume);
+    // As it is done: the check was over before the read began.
+    assert!(right.unwrap().is_none());
+    // The planted fault.
     let rows = rows.unwrap();
     let (version, reached): (i64, bool) = (rows[0].get(0), rows[0].get(1));
     assert_eq!(
@@ -158,6 +165,10 @@ async fn a_check_inside_the_reading_statement_lets_old_reads_through() {
         (0, true),
         "the trap is gone: this test shows nothing any more"
     );
+    let read = Call {
+        statement: &VERSION,
+        params: &[],
+    };
     eventually_async("the guarded read", SOON, async || {
         let rows = guarded(&replica, floor.lsn, read).await.unwrap()?;
         assert_eq!(rows[0].get::<_, i64>(0), 1);
