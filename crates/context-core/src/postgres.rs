@@ -1,7 +1,7 @@
 //! The Postgres store: heads that stay small, items that are never rewritten, appends that are committed in groups.
 //!
 //! Reads of a head or a window are one statement each, pipelined over a few shared connections; what may take long
-//! (lists, searches, transactions) has a connection of its own ([`link`]). The schema and the functions are in
+//! (lists, searches, transactions) has a connection of its own. The schema and the functions are in
 //! `migrations/postgres`.
 
 mod append;
@@ -128,7 +128,11 @@ impl PgContextStore {
                 Durability::Replicated => "on",
             },
         };
-        let appender = Appender::start(&servers, groups, Arc::new(move |_| news.notify_one()));
+        let appender = Appender::start(
+            &servers,
+            groups,
+            &(Arc::new(move |_| news.notify_one()) as Arc<dyn Fn(u64) + Send + Sync>),
+        );
         let waiting = Error::Unavailable {
             detail: "the database was not reached yet".into(),
             retry_after: RETRY_AFTER,

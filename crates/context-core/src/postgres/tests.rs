@@ -73,7 +73,7 @@ async fn run(dsn: &str, sql: &str) {
 }
 
 fn shared() -> String {
-    Services::attach().urls.pg_primary.clone()
+    Services::attach().urls.pg_primary
 }
 
 async fn scratch(clock: Arc<ManualClock>) -> (Arc<dyn ContextStore>, Scratch) {
