@@ -100,8 +100,6 @@ pub(crate) enum Mutant {
     MissingFloor,
     /// A gap in the messages is stepped over.
     LostGap,
-    /// A load is stored in the second level whether or not its lease still lives.
-    FillWithoutLease,
     /// The horizon is taken to hold for ever.
     EndlessHorizon,
     /// A tag's generation is captured after the load.

@@ -23,6 +23,8 @@ mod health;
 pub mod loader;
 #[cfg(not(loom))]
 mod memory;
+#[cfg(all(test, not(loom)))]
+mod model;
 #[cfg(not(loom))]
 pub mod observe;
 mod partition;
@@ -35,6 +37,8 @@ mod recovery;
 pub mod remote;
 #[cfg(feature = "serde")]
 pub mod settings;
+#[cfg(all(test, not(loom)))]
+mod simulation;
 mod sync;
 #[cfg(not(loom))]
 mod tag;

@@ -1,0 +1,300 @@
+//! The second level as a model: what the Redis scripts do, in memory, in one step each. The simulation and the
+//! contract suite use it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Nanos;
+use crate::entry::Body;
+use crate::error::RemoteError;
+use crate::partition::{PartitionId, partition_of};
+use crate::remote::{
+    Applied, Change, Fetched, Fill, Filled, Lease, Leased, Logged, Notice, Position, Record, Replay,
+};
+use crate::version::{Key, Mark, Version};
+
+/// Faults that can be planted in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    /// A change is taken whatever version is there.
+    pub(crate) blind_set: bool,
+    /// A fill is taken without looking at the lease or the version.
+    pub(crate) fill_without_lease: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    version: Version,
+    body: Body,
+    tags: Vec<(Key, u64)>,
+    logged: bool,
+    at: Nanos,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Part {
+    /// None until the first change or lease.
+    position: Option<Position>,
+    mark: Mark,
+    log: VecDeque<Logged>,
+    tags: BTreeMap<Key, u64>,
+    records: BTreeMap<Key, Stored>,
+    leases: HashMap<Key, (u64, Nanos)>,
+}
+
+/// All partitions.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    parts: Vec<Part>,
+    draws: u64,
+    pub(crate) faults: Faults,
+    pub(crate) log_length: usize,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) max_body: usize,
+}
+
+impl Model {
+    pub(crate) fn new(partitions: u16, seed: u64) -> Self {
+        Self {
+            parts: vec![Part::default(); usize::from(partitions)],
+            draws: seed,
+            faults: Faults::default(),
+            log_length: 64,
+            lease_ttl: Duration::from_millis(400),
+            max_body: 1 << 20,
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.draws = self.draws.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        crate::random::mix(self.draws) | 1
+    }
+
+    fn id(&self, key: &Key) -> PartitionId {
+        partition_of(key, u16::try_from(self.parts.len()).unwrap())
+    }
+
+    fn part(&mut self, key: &Key) -> &mut Part {
+        let id = usize::from(self.id(key));
+        &mut self.parts[id]
+    }
+
+    /// The partition, with a log that has begun.
+    fn begun(&mut self, key: &Key) -> (&mut Part, Position) {
+        let nonce = self.draw();
+        let part = self.part(key);
+        let position = *part.position.get_or_insert(Position { seq: 0, nonce });
+        (part, position)
+    }
+
+    pub(crate) fn get(&mut self, key: &Key, now: Nanos) -> Fetched {
+        let part = self.part(key);
+        Fetched {
+            record: part.records.get(key).map(|stored| Record {
+                version: stored.version,
+                body: stored.body.clone(),
+                tags: stored.tags.clone(),
+                age: now.since(stored.at),
+            }),
+            position: part.position,
+        }
+    }
+
+    pub(crate) fn lease(&mut self, key: &Key, now: Nanos) -> Leased {
+        let (token, ttl) = (self.draw(), self.lease_ttl);
+        let (part, position) = self.begun(key);
+        if part.leases.get(key).is_some_and(|(_, until)| now < *until) {
+            return Leased::Held;
+        }
+        part.leases.insert(key.clone(), (token, now.after(ttl)));
+        Leased::Granted(Lease {
+            token,
+            floor: part
+                .records
+                .get(key)
+                .map_or(Version::ZERO, |stored| stored.version),
+            mark: part.mark,
+            position,
+        })
+    }
+
+    pub(crate) fn fill(&mut self, fill: Fill, now: Nanos) -> Result<Filled, RemoteError> {
+        let (faults, max_body) = (self.faults, self.max_body);
+        if fill.body.len() > max_body {
+            return Err(RemoteError::TooLarge(fill.body.len()));
+        }
+        let part = self.part(&fill.key);
+        let alive = part
+            .leases
+            .get(&fill.key)
+            .is_some_and(|(token, until)| *token == fill.token && now < *until);
+        let held = part
+            .records
+            .get(&fill.key)
+            .map(|stored| (stored.version, stored.logged));
+        let below = held.is_some_and(|(version, _)| version > fill.version);
+        if (!alive || below) && !faults.fill_without_lease {
+            return Ok(Filled::Refused);
+        }
+        part.leases.remove(&fill.key);
+        let logged = held.is_some_and(|(version, logged)| version == fill.version && logged);
+        part.records.insert(
+            fill.key,
+            Stored {
+                version: fill.version,
+                body: fill.body,
+                tags: fill.tags,
+                logged,
+                at: now,
+            },
+        );
+        Ok(Filled::Stored)
+    }
+
+    pub(crate) fn apply(&mut self, change: Change, now: Nanos) -> Applied {
+        let (faults, log_length, max_body) = (self.faults, self.log_length, self.max_body);
+        let (nonce, id) = (self.draw(), self.id(&change.key));
+        let (part, before) = self.begun(&change.key);
+        let held = part.records.get(&change.key).cloned();
+        if let Some(held) = &held
+            && held.version > change.version
+            && !faults.blind_set
+        {
+            return Applied::Superseded(held.version);
+        }
+        part.leases.remove(&change.key);
+        let late = held.is_none() && change.mark < part.mark;
+        let too_large = change.body.len() > max_body;
+        let same = held.as_ref().filter(|held| held.version == change.version);
+        let (body, tags, kept) = if change.body == Body::Unknown || late || too_large {
+            // What is there in this very version is more than a marker.
+            same.map_or((Body::Unknown, Vec::new(), false), |held| {
+                (held.body.clone(), held.tags.clone(), false)
+            })
+        } else {
+            (change.body, change.tags, true)
+        };
+        let was_logged = same.is_some_and(|held| held.logged);
+        part.records.insert(
+            change.key.clone(),
+            Stored {
+                version: change.version,
+                body,
+                tags,
+                logged: true,
+                at: now,
+            },
+        );
+        part.mark = part.mark.max(change.mark);
+        let notice = Notice::Key {
+            key: change.key,
+            version: change.version,
+            mark: change.mark,
+        };
+        let logged = (!was_logged).then(|| part.log(id, before, nonce, notice, log_length));
+        Applied::Done { logged, kept }
+    }
+
+    pub(crate) fn tag(&mut self, tag: &Key) -> u64 {
+        let (part, position) = self.begun(tag);
+        *part
+            .tags
+            .entry(tag.clone())
+            .or_insert_with(|| generation(position.seq))
+    }
+
+    pub(crate) fn bump(&mut self, tag: &Key) -> Logged {
+        let (nonce, id, log_length) = (self.draw(), self.id(tag), self.log_length);
+        let (part, before) = self.begun(tag);
+        let generation = generation(before.seq + 1);
+        part.tags.insert(tag.clone(), generation);
+        let notice = Notice::Tag {
+            tag: tag.clone(),
+            generation,
+        };
+        part.log(id, before, nonce, notice, log_length)
+    }
+
+    pub(crate) fn positions(&self) -> Vec<Option<Position>> {
+        self.parts
+            .iter()
+            .map(|part| Some(part.position.unwrap_or_default()))
+            .collect()
+    }
+
+    pub(crate) fn replay(&self, partition: PartitionId, after: Position) -> Replay {
+        let part = &self.parts[usize::from(partition)];
+        let Some(position) = part.position else {
+            return Replay::Lost;
+        };
+        if position == after {
+            return Replay::Changes(Vec::new());
+        }
+        let changes: Vec<Logged> = part
+            .log
+            .iter()
+            .filter(|logged| logged.position.seq > after.seq)
+            .cloned()
+            .collect();
+        match changes.first() {
+            Some(first) if first.position.seq == after.seq + 1 && first.before == after.nonce => {
+                Replay::Changes(changes)
+            }
+            _ => Replay::Lost,
+        }
+    }
+
+    /// Everything is gone.
+    pub(crate) fn flush(&mut self) {
+        for part in &mut self.parts {
+            *part = Part::default();
+        }
+    }
+
+    /// Memory ran out: an entry, or a lease, is gone.
+    pub(crate) fn evict(&mut self, key: &Key) {
+        let part = self.part(key);
+        if part.records.remove(key).is_none() {
+            part.leases.remove(key);
+        }
+    }
+
+    /// The version that is there.
+    pub(crate) fn version(&self, key: &Key) -> Option<Version> {
+        let part = &self.parts[usize::from(self.id(key))];
+        part.records.get(key).map(|stored| stored.version)
+    }
+}
+
+/// A generation is never 0, which means unknown.
+fn generation(seq: u64) -> u64 {
+    seq + 1
+}
+
+impl Part {
+    fn log(
+        &mut self,
+        partition: PartitionId,
+        before: Position,
+        nonce: u64,
+        notice: Notice,
+        keep: usize,
+    ) -> Logged {
+        let position = Position {
+            seq: before.seq + 1,
+            nonce,
+        };
+        self.position = Some(position);
+        let logged = Logged {
+            partition,
+            position,
+            before: before.nonce,
+            notice,
+        };
+        self.log.push_back(logged.clone());
+        if self.log.len() > keep {
+            self.log.pop_front();
+        }
+        logged
+    }
+}
