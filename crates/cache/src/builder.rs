@@ -149,7 +149,11 @@ impl Builder {
     pub fn build(self) -> Result<Cache, BuildError> {
         let mut problems = self.problems();
         if tokio::runtime::Handle::try_current().is_err() {
-            add(&mut problems, "the cache", "has to be built within a tokio runtime");
+            add(
+                &mut problems,
+                "the cache",
+                "has to be built within a tokio runtime",
+            );
         }
         if !problems.is_empty() {
             return Err(BuildError(problems));
@@ -248,7 +252,14 @@ fn check_policy(policy: &Policy, problems: &mut Vec<Problem>) {
             "is under policy.load_timeout: a change could be forgotten before a load that began before it ends",
         );
     }
-    if policy.adaptive.is_some_and(|adaptive| adaptive.min > adaptive.max || adaptive.min.is_zero()) {
-        add(problems, "policy.adaptive", "needs a min over zero and not over its max");
+    if policy
+        .adaptive
+        .is_some_and(|adaptive| adaptive.min > adaptive.max || adaptive.min.is_zero())
+    {
+        add(
+            problems,
+            "policy.adaptive",
+            "needs a min over zero and not over its max",
+        );
     }
 }

@@ -13,6 +13,7 @@ use crate::clock::Nanos;
 use crate::engine::{Engine, tend};
 use crate::error::Error;
 use crate::loader::Loader;
+use crate::memory::Memory;
 use crate::partition::PartitionId;
 use crate::remote::Position;
 use crate::{Put, Receipt};
@@ -60,10 +61,6 @@ impl Cache {
     pub(crate) fn start(engine: Arc<Engine>, replays: mpsc::Receiver<(PartitionId, Position)>) -> Self {
         let tasks = tend(&engine, replays);
         Self(Arc::new(Running { engine, tasks }))
-    }
-
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.0.engine
     }
 
     /// Its name.
@@ -149,8 +146,8 @@ impl Cache {
         let now = engine.now();
         let partitions = &engine.partitions;
         Stats {
-            entries: engine.memory.as_ref().map_or(0, |memory| memory.len()),
-            bytes: engine.memory.as_ref().map_or(0, |memory| memory.weight()),
+            entries: engine.memory.as_ref().map_or(0, Memory::len),
+            bytes: engine.memory.as_ref().map_or(0, Memory::weight),
             loads: engine.flights.live(),
             deferred: engine.deferred(),
             trusted_partitions: (0..partitions.count())

@@ -1,6 +1,7 @@
 //! Time as a parameter. The clock is monotonic; wall time never decides anything, because it steps.
 
 use std::fmt;
+#[cfg(not(loom))]
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -52,9 +53,11 @@ pub trait Clock: fmt::Debug + Send + Sync {
 }
 
 /// Tokio's clock, which `tokio::time::pause` and `advance` drive. It does not count the time a machine is suspended.
+#[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokioClock;
 
+#[cfg(not(loom))]
 impl Clock for TokioClock {
     fn now(&self) -> Nanos {
         // Paused runtimes freeze at their own start, which may lie before the first reading of this

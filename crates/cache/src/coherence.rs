@@ -267,4 +267,4 @@ fn applied(journal: &mut VecDeque<(PartitionId, Notice)>, logged: Logged, in_ord
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

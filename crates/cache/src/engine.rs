@@ -253,7 +253,9 @@ impl Engine {
         }
         let each: Each<T> = match tokio::time::timeout(self.policy.remote_timeout, call).await {
             Ok(each) if each.len() == count => each,
-            Ok(_) => failed(RemoteError::Corrupt("answered another number of things".to_owned())),
+            Ok(_) => failed(RemoteError::Corrupt(
+                "answered another number of things".to_owned(),
+            )),
             Err(_) => failed(RemoteError::TimedOut),
         };
         let down = |error: &RemoteError| matches!(error, RemoteError::TimedOut | RemoteError::Unavailable(_));

@@ -110,7 +110,9 @@ impl Entry {
         &self,
         decode: impl FnOnce(&Bytes) -> Result<V, E>,
     ) -> Option<Result<Arc<V>, E>> {
-        let Body::Value(bytes) = &self.body else { return None };
+        let Body::Value(bytes) = &self.body else {
+            return None;
+        };
         if let Some(held) = self.decoded.get()
             && let Ok(value) = Arc::clone(held).downcast::<V>()
         {

@@ -54,7 +54,10 @@ impl fmt::Display for Error {
             Self::Abandoned => f.write_str("the load ended without an answer"),
             Self::TimedOut(after) => write!(f, "no answer within {after:?}"),
             Self::BelowFloor { floor, found } => {
-                write!(f, "the source has version {found}, below the {floor} it must have")
+                write!(
+                    f,
+                    "the source has version {found}, below the {floor} it must have"
+                )
             }
             Self::Overloaded => f.write_str("too many loads are under way"),
             Self::KeyTooLong(length) => write!(f, "a key of {length} bytes is too long"),

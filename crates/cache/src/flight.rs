@@ -27,6 +27,8 @@ pub(crate) struct Flight<T> {
     pub(crate) began: Nanos,
     /// Its partition's generation when it began.
     pub(crate) generation: u64,
+    /// Whether what it loads has tags, which a reader that comes late can't know to have held all the time.
+    pub(crate) tagged: bool,
     need: AtomicU64,
     state: Mutex<State<T>>,
     live: Arc<AtomicUsize>,
@@ -39,9 +41,14 @@ enum State<T> {
 }
 
 impl<T: Clone> Flight<T> {
-    /// The least version it may answer with. Written only under the key's lock.
+    /// The least version it may answer with. Changes raise it under the key's lock.
     pub(crate) fn need(&self) -> Version {
         Version::new(self.need.load(Ordering::Acquire))
+    }
+
+    /// What this very flight has learned the key has reached. Raising is monotone, so it needs no lock.
+    pub(crate) fn raise(&self, version: Version) {
+        self.need.fetch_max(version.get(), Ordering::AcqRel);
     }
 
     /// The outcome, once there is one.
@@ -93,7 +100,9 @@ impl<T: Clone> Future for Wait<T> {
         match &mut *state {
             State::Landed(outcome) => Poll::Ready(outcome.clone()),
             State::Flying { wakers, next } => {
-                let known = self.id.and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
+                let known = self
+                    .id
+                    .and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
                 if let Some((_, waker)) = known {
                     waker.clone_from(context.waker());
                 } else {
@@ -117,10 +126,12 @@ impl<T> Drop for Wait<T> {
     }
 }
 
+type Shard<T> = HashMap<Key, Arc<Flight<T>>>;
+
 /// The loads of a cache.
 #[derive(Debug)]
 pub(crate) struct Flights<T> {
-    shards: Box<[Mutex<HashMap<Key, Arc<Flight<T>>>>]>,
+    shards: Box<[Mutex<Shard<T>>]>,
     live: Arc<AtomicUsize>,
     most: usize,
 }
@@ -155,7 +166,7 @@ impl<T: Clone> Flights<T> {
 
 /// A key's lock, held.
 pub(crate) struct Locked<'a, T> {
-    flights: MutexGuard<'a, HashMap<Key, Arc<Flight<T>>>>,
+    flights: MutexGuard<'a, Shard<T>>,
     table: &'a Flights<T>,
     key: &'a Key,
 }
@@ -172,6 +183,7 @@ impl<T: Clone> Locked<'_, T> {
         need: Version,
         began: Nanos,
         generation: u64,
+        tagged: bool,
     ) -> Result<Arc<Flight<T>>, Full> {
         if self.table.live.fetch_add(1, Ordering::AcqRel) >= self.table.most {
             self.table.live.fetch_sub(1, Ordering::AcqRel); // F4
@@ -181,6 +193,7 @@ impl<T: Clone> Locked<'_, T> {
             key: self.key.clone(),
             began,
             generation,
+            tagged,
             need: AtomicU64::new(need.get()),
             state: Mutex::new(State::Flying {
                 wakers: Vec::new(),
@@ -198,11 +211,6 @@ impl<T: Clone> Locked<'_, T> {
             flight.need.fetch_max(version.get(), Ordering::AcqRel);
             true
         })
-    }
-
-    /// A need that this very flight learned of, whether or not it is current.
-    pub(crate) fn raise_own(&self, flight: &Flight<T>, version: Version) {
-        flight.need.fetch_max(version.get(), Ordering::AcqRel);
     }
 
     /// Whether this flight is the key's current one, and so may store (F2).
@@ -223,4 +231,4 @@ impl<T: Clone> Locked<'_, T> {
 mod models;
 #[cfg(test)]
 #[cfg(not(loom))]
-mod tests {}
+mod tests;

@@ -6,7 +6,6 @@ mod answer;
 mod builder;
 #[cfg(not(loom))]
 mod cache;
-#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 mod coherence;
@@ -23,7 +22,8 @@ mod health;
 pub mod loader;
 #[cfg(not(loom))]
 mod memory;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod model;
 #[cfg(not(loom))]
 pub mod observe;
@@ -37,7 +37,8 @@ mod recovery;
 pub mod remote;
 #[cfg(feature = "serde")]
 pub mod settings;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod simulation;
 mod sync;
 #[cfg(not(loom))]
@@ -46,6 +47,7 @@ mod tag;
 mod typed;
 mod version;
 
+pub use self::version::{Key, Mark, Version};
 #[cfg(not(loom))]
 pub use self::{
     answer::{Answer, Origin, Read},
@@ -62,4 +64,3 @@ pub use self::{
     remote::{Backplane, SecondLevel},
     typed::{Codec, Found, Typed},
 };
-pub use self::version::{Key, Mark, Version};

@@ -120,11 +120,6 @@ impl Memory {
     pub(crate) fn weight(&self) -> u64 {
         self.cache.weight()
     }
-
-    /// Everything held, for a snapshot.
-    pub(crate) fn all(&self) -> Vec<(Key, Arc<Entry>)> {
-        self.cache.iter().collect()
-    }
 }
 
 #[cfg(test)]

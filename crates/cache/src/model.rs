@@ -200,13 +200,17 @@ impl Model {
         *part
             .tags
             .entry(tag.clone())
-            .or_insert_with(|| generation(position.seq))
+            .or_insert_with(|| position.generation())
     }
 
     pub(crate) fn bump(&mut self, tag: &Key) -> Logged {
         let (nonce, id, log_length) = (self.draw(), self.id(tag), self.log_length);
         let (part, before) = self.begun(tag);
-        let generation = generation(before.seq + 1);
+        let generation = Position {
+            seq: before.seq + 1,
+            nonce,
+        }
+        .generation();
         part.tags.insert(tag.clone(), generation);
         let notice = Notice::Tag {
             tag: tag.clone(),
@@ -215,11 +219,15 @@ impl Model {
         part.log(id, before, nonce, notice, log_length)
     }
 
-    pub(crate) fn positions(&self) -> Vec<Option<Position>> {
-        self.parts
-            .iter()
-            .map(|part| Some(part.position.unwrap_or_default()))
-            .collect()
+    /// Asking for it begins a log.
+    pub(crate) fn positions(&mut self) -> Vec<Option<Position>> {
+        for index in 0..self.parts.len() {
+            let nonce = self.draw();
+            self.parts[index]
+                .position
+                .get_or_insert(Position { seq: 0, nonce });
+        }
+        self.parts.iter().map(|part| part.position).collect()
     }
 
     pub(crate) fn replay(&self, partition: PartitionId, after: Position) -> Replay {
@@ -264,11 +272,6 @@ impl Model {
         let part = &self.parts[usize::from(self.id(key))];
         part.records.get(key).map(|stored| stored.version)
     }
-}
-
-/// A generation is never 0, which means unknown.
-fn generation(seq: u64) -> u64 {
-    seq + 1
 }
 
 impl Part {

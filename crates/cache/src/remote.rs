@@ -30,6 +30,14 @@ pub struct Position {
     pub nonce: u64,
 }
 
+impl Position {
+    /// The generation of a tag that was raised, or first asked for, here: grows along a history, differs between
+    /// histories that parted, and is never 0.
+    pub const fn generation(self) -> u64 {
+        ((self.seq + 1) << 24) | (self.nonce & 0xFF_FFFF)
+    }
+}
+
 /// A change as its partition's log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logged {
@@ -84,7 +92,7 @@ pub struct Change {
 pub struct Fetched {
     /// The entry, unless there is none.
     pub record: Option<Record>,
-    /// How far the partition's log was at that moment, or before it; `None` when it has none yet.
+    /// How far the partition's log was at that moment, or before it; `None` when it has not begun.
     pub position: Option<Position>,
 }
 
@@ -203,7 +211,7 @@ pub trait SecondLevel: fmt::Debug + Send + Sync {
 /// wrong, it only costs trust.
 pub trait Backplane: fmt::Debug + Send + Sync {
     /// Where the log of each partition is, read after the call; `None` for those that can't be told now.
-    /// MUST answer in bounded time.
+    /// MUST answer in bounded time, and MUST begin the logs that have not begun.
     fn positions(&self) -> BoxFuture<'_, Vec<Option<Position>>>;
     /// The changes of a partition after a position. MUST answer in bounded time.
     fn replay(&self, partition: PartitionId, after: Position) -> BoxFuture<'_, Result<Replay, RemoteError>>;

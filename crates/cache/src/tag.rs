@@ -31,15 +31,17 @@ impl TagCell {
 
 /// The tags of an entry with their generations before its load. Nothing is allocated for no tags.
 #[derive(Clone, Default)]
-pub(crate) struct Captured(Option<Arc<[(Arc<TagCell>, u64)]>>);
+pub(crate) struct Captured(Option<Arc<[Pair]>>);
+
+type Pair = (Arc<TagCell>, u64);
 
 impl Captured {
-    pub(crate) fn of(tags: impl IntoIterator<Item = (Arc<TagCell>, u64)>) -> Self {
+    pub(crate) fn of(tags: impl IntoIterator<Item = Pair>) -> Self {
         let tags: Vec<_> = tags.into_iter().collect();
         Self((!tags.is_empty()).then(|| tags.into()))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Arc<TagCell>, u64)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pair> {
         self.0.iter().flat_map(|tags| tags.iter())
     }
 

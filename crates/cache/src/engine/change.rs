@@ -100,7 +100,7 @@ impl Engine {
             match checked(&put.key) {
                 Ok(key) => {
                     places.push(None);
-                    under.push(self.announce(key, put).await);
+                    under.push(self.announce(key, put));
                 }
                 Err(error) => places.push(Some(error)),
             }
@@ -116,18 +116,20 @@ impl Engine {
     }
 
     /// F1: from here on this process neither serves nor stores anything older.
-    async fn announce(&self, key: Key, put: Put) -> Under {
+    fn announce(&self, key: Key, put: Put) -> Under {
         let partition = self.partitions.at(self.partitions.id(&key));
         let generation = partition.generation();
-        // Before the floor is raised: the new value belongs to the tags' present generations or to later ones.
-        let tags = self.capture(&put.tags).await;
+        // What the tags' generations were when the value came is known only if it is known now, without asking.
+        let known = self.capture_known(&put.tags);
+        let body = if known.is_some() { put.body } else { Body::Unknown };
+        let tags = known.unwrap_or_default();
         self.reached(&key, put.version, false);
         Under {
             change: Change {
                 key,
                 version: put.version,
                 mark: put.mark,
-                body: put.body,
+                body,
                 tags: tags
                     .iter()
                     .map(|(cell, generation)| (cell.name.clone(), *generation))
@@ -140,7 +142,10 @@ impl Engine {
 
     async fn bring(&self, under: Vec<Under>, began: Nanos) -> Vec<Receipt> {
         let Some(remote) = &self.remote else {
-            return under.into_iter().map(|one| self.keep_local(&one, began)).collect();
+            return under
+                .into_iter()
+                .map(|one| self.keep_local(&one, began))
+                .collect();
         };
         if under.is_empty() {
             return Vec::new();

@@ -131,8 +131,7 @@ impl Engine {
             return Some(pass);
         };
         if record.body == Body::Unknown || record.version < pass.flight.need() {
-            self.lock(&pass.flight.key)
-                .raise_own(&pass.flight, record.version);
+            pass.flight.raise(record.version);
             return Some(pass);
         }
         self.land_record(pass, sent, record).await
@@ -174,15 +173,12 @@ impl Engine {
         }
         let keys: Vec<Key> = ask.iter().map(|pass| pass.flight.key.clone()).collect();
         let before: Vec<_> = ask.iter().map(|pass| self.followed(pass)).collect();
-        let answers = self
-            .ask(RemoteOp::Lease, keys.len(), remote.lease(keys))
-            .await;
+        let answers = self.ask(RemoteOp::Lease, keys.len(), remote.lease(keys)).await;
         for ((mut pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
             match answer {
                 Ok(Leased::Granted(lease)) => {
                     let agrees = self.agrees(&pass, before, Some(lease.position));
-                    self.lock(&pass.flight.key)
-                        .raise_own(&pass.flight, lease.floor);
+                    pass.flight.raise(lease.floor);
                     let partition = self.partitions.at(pass.partition);
                     partition.raise_mark(lease.mark);
                     if pass.source != Source::Newest {
@@ -257,8 +253,7 @@ impl Engine {
             }
             Err(error) => {
                 self.event(&Event::LoadFailed(cost));
-                self.fail(&passes, &Error::Load(LoadError::clone(&error)))
-                    .await;
+                self.fail(&passes, &Error::Load(LoadError::clone(&error))).await;
                 return Vec::new();
             }
         };
@@ -360,9 +355,7 @@ impl Engine {
                 })
             })
             .collect();
-        let results = self
-            .ask(RemoteOp::Fill, fills.len(), remote.fill(fills))
-            .await;
+        let results = self.ask(RemoteOp::Fill, fills.len(), remote.fill(fills)).await;
         for ((pass, entry), result) in fill.into_iter().zip(results) {
             match result {
                 Ok(Filled::Refused) => {

@@ -81,7 +81,9 @@ impl Engine {
         for one in joined {
             answers.push(match one {
                 Ok(Joined::Hit(answer)) => Ok(answer),
-                Ok(Joined::Flight(flight) | Joined::New(Job { flight, .. })) => self.land(&flight, read).await,
+                Ok(Joined::Flight(flight) | Joined::New(Job { flight, .. })) => {
+                    self.land(&flight, read).await
+                }
                 Err(error) => Err(error),
             });
         }
@@ -115,7 +117,8 @@ impl Engine {
             .map_or(Version::ZERO, |held| held.version);
         let raised = locked.flight().map_or(Version::ZERO, |flight| flight.need());
         let need = read.floor.max(seen).max(raised);
-        let flight = locked.begin(need, now, partition.generation()).map_err(|_| {
+        let begun = locked.begin(need, now, partition.generation(), !read.tags.is_empty());
+        let flight = begun.map_err(|_| {
             self.event(&Event::Overloaded);
             Error::Overloaded
         })?;
@@ -131,7 +134,7 @@ impl Engine {
     fn joinable(&self, flight: &Flight<Outcome>, floor: Version, now: Nanos) -> bool {
         let partition = self.partitions.at(self.partitions.id(&flight.key));
         let young = now < flight.began.after(self.bound.trusted());
-        let in_time = young || partition.holds(now);
+        let in_time = young || (!flight.tagged && partition.holds(now));
         let outcome = flight.landed();
         let overtaken = matches!(&outcome, Some(Ok(landed)) if landed.entry.version < flight.need());
         flight.need() >= floor && flight.generation == partition.generation() && in_time && !overtaken
@@ -147,7 +150,8 @@ impl Engine {
         if locked.flight().is_some() {
             return;
         }
-        let Ok(flight) = locked.begin(answer.version(), self.now(), partition.generation()) else {
+        let (need, tagged) = (answer.version(), !read.tags.is_empty());
+        let Ok(flight) = locked.begin(need, self.now(), partition.generation(), tagged) else {
             return;
         };
         drop(locked);

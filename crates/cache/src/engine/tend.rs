@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::Engine;
@@ -67,21 +68,28 @@ async fn poll(engine: Weak<Engine>, backplane: Arc<dyn Backplane>) {
     };
     let mut interval = tokio::time::interval(every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Polls overlap, so that one that is lost costs its own answer and not the next one's. Aborted with this task.
+    let mut polls = JoinSet::new();
     loop {
         interval.tick().await;
+        while polls.try_join_next().is_some() {}
         let Some(engine) = engine.upgrade() else { return };
-        let before = lock(&engine.coherence).snapshot();
-        let sent = engine.now();
-        // Late answers would validate nothing.
-        let limit = engine.bound.promised.max(Duration::from_millis(50));
-        let Ok(positions) = tokio::time::timeout(limit, backplane.positions()).await else {
-            engine.event(&Event::RemoteFailed(RemoteOp::Positions));
-            continue;
-        };
-        let mut steps = Vec::new();
-        lock(&engine.coherence).polled(sent, &before, &positions, &mut steps);
-        engine.take(steps);
+        polls.spawn(poll_once(engine, Arc::clone(&backplane)));
     }
+}
+
+async fn poll_once(engine: Arc<Engine>, backplane: Arc<dyn Backplane>) {
+    let before = lock(&engine.coherence).snapshot();
+    let sent = engine.now();
+    // A later answer would validate nothing.
+    let limit = engine.bound.promised;
+    let Ok(positions) = tokio::time::timeout(limit, backplane.positions()).await else {
+        engine.event(&Event::RemoteFailed(RemoteOp::Positions));
+        return;
+    };
+    let mut steps = Vec::new();
+    lock(&engine.coherence).polled(sent, &before, &positions, &mut steps);
+    engine.take(steps);
 }
 
 /// Replays what was missed.
@@ -119,7 +127,9 @@ async fn recover(engine: Weak<Engine>) {
 impl Engine {
     async fn bring_deferred(&self) {
         let (changes, tags) = lock(&self.recovery).some(BATCH);
-        let Some(remote) = self.remote.as_ref() else { return };
+        let Some(remote) = self.remote.as_ref() else {
+            return;
+        };
         let mut done = 0;
         if !changes.is_empty() {
             let results = self

@@ -61,7 +61,9 @@ impl Ledger {
         version: Version,
         made: Option<Nanos>,
     ) -> Result<(), String> {
-        let Asked { key, floor, began, .. } = asked;
+        let Asked {
+            key, floor, began, ..
+        } = asked;
         let origin = answer.origin();
         if version < *floor {
             return Err(format!("G4: {key} below its floor {floor}: {answer:?}"));
@@ -69,7 +71,9 @@ impl Ledger {
         if let Some(value) = answer.value() {
             let expected = format!("{key}={version}");
             if !value.starts_with(expected.as_bytes()) {
-                return Err(format!("G7: {key}: not the value of its version: {answer:?} {value:?}"));
+                return Err(format!(
+                    "G7: {key}: not the value of its version: {answer:?} {value:?}"
+                ));
             }
         }
         if origin == Origin::Stale {
@@ -85,7 +89,9 @@ impl Ledger {
         );
         let must = self.reached(key, since);
         if version < must {
-            return Err(format!("G5: {key} should have reached {must}: {answer:?} for {asked:?}"));
+            return Err(format!(
+                "G5: {key} should have reached {must}: {answer:?} for {asked:?}"
+            ));
         }
         if let (Some(tag), Some(made)) = (&asked.tag, made) {
             let raised = self.tags.get(tag).into_iter().flatten();

@@ -39,14 +39,16 @@ pub(super) fn node(world: &Arc<World>, index: usize) -> Cache {
         world: Arc::clone(world),
         node: index,
     });
-    let mut policy = Policy::default();
-    policy.remote_timeout = Duration::from_millis(100);
-    policy.lease_wait = Duration::from_millis(150);
-    policy.ttl = Duration::from_millis(1500);
-    policy.negative_ttl = Duration::from_millis(700);
-    policy.load_timeout = Duration::from_secs(20);
-    policy.marker_ttl = Duration::from_secs(20);
-    policy.hard_timeout = Duration::from_secs(15);
+    let policy = Policy {
+        remote_timeout: Duration::from_millis(100),
+        lease_wait: Duration::from_millis(150),
+        ttl: Duration::from_millis(1500),
+        negative_ttl: Duration::from_millis(700),
+        load_timeout: Duration::from_secs(20),
+        marker_ttl: Duration::from_secs(20),
+        hard_timeout: Duration::from_secs(15),
+        ..Policy::default()
+    };
     let entries = 3 + (world.seed % 3) * 2;
     let mut builder = Cache::builder(format!("node {index}"))
         .max_entries(entries)
@@ -113,6 +115,10 @@ async fn client(world: Arc<World>, nodes: Nodes, end: Nanos) {
 async fn write(world: &Arc<World>, node: &Cache, key: &Key, session: &mut Session) {
     let commit = world.commit(key, world.chance(0.2));
     session.insert(key.clone(), commit.version);
+    // Committed and told are two things; others may come between, or it may never be told by this one.
+    let late = if world.chance(0.2) { 200 } else { 3 };
+    let never = world.chance(0.05);
+    tokio::time::sleep(world.up_to(late)).await;
     let put = match world.random.bits() % 3 {
         _ if commit.deleted => Put::tombstone(key.as_str(), commit.version),
         0 => Put::invalidation(key.as_str(), commit.version),
@@ -123,10 +129,6 @@ async fn write(world: &Arc<World>, node: &Cache, key: &Key, session: &mut Sessio
         }
     };
     let put = put.mark(commit.mark);
-    // Committed and told are two things; others may come between, or it may never be told by this one.
-    let late = if world.chance(0.2) { 200 } else { 3 };
-    let never = world.chance(0.05);
-    tokio::time::sleep(world.up_to(late)).await;
     if never {
         outbox(world, node);
     } else if let Err(error) = node.put(put).await {
@@ -172,13 +174,7 @@ fn asked(world: &World, key: &Key, session: &Session) -> (Asked, Read) {
     (asked, read)
 }
 
-async fn read(
-    world: &Arc<World>,
-    node: &Cache,
-    key: &Key,
-    session: &mut Session,
-    loader: &Arc<dyn Loader>,
-) {
+async fn read(world: &Arc<World>, node: &Cache, key: &Key, session: &mut Session, loader: &Arc<dyn Loader>) {
     let (asked, read) = asked(world, key, session);
     match node.get_or_load(key, &read, loader).await {
         Ok(answer) => {
@@ -282,10 +278,10 @@ fn recover_changes(world: &Arc<World>, nodes: &Nodes) {
     outbox(world, &node);
 }
 
-/// An absence may have no version, where the source forgets its deletes.
+/// An absence need not have the version of the delete, where the source forgets its deletes.
 fn agrees(answer: &Answer, commit: &Commit) -> bool {
-    let forgotten = commit.deleted && answer.value().is_none() && answer.version() == Version::ZERO;
-    answer.version() == commit.version || forgotten
+    let absent = commit.deleted && answer.value().is_none();
+    absent || answer.version() == commit.version
 }
 
 /// Everything heals; then all nodes have to agree with the source.
@@ -295,6 +291,7 @@ async fn settle(world: &Arc<World>, nodes: &Nodes) {
         state.wires.iter_mut().for_each(|wires| wires.cut = false);
         state.source_fails = false;
         state.loss = 0.0;
+        state.calm = true;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let all: Vec<Cache> = nodes.lock().unwrap().clone();
@@ -309,7 +306,9 @@ async fn settle(world: &Arc<World>, nodes: &Nodes) {
     let loader = world.loader();
     for number in 0..KEYS {
         let key = key(number);
-        let Some(commit) = world.latest(&key) else { continue };
+        let Some(commit) = world.latest(&key) else {
+            continue;
+        };
         for node in &all {
             let asked = Asked {
                 key: key.clone(),
@@ -318,7 +317,10 @@ async fn settle(world: &Arc<World>, nodes: &Nodes) {
                 stale: None,
                 tag: tag(&key),
             };
-            match node.get_or_load(&key, &Read::new().tags(tag(&key)), &loader).await {
+            match node
+                .get_or_load(&key, &Read::new().tags(tag(&key)), &loader)
+                .await
+            {
                 Ok(answer) if agrees(&answer, &commit) => world.check(&asked, &answer),
                 other => {
                     world.violated(format!(

@@ -11,6 +11,7 @@ use super::check::{Asked, Ledger};
 use super::{Counts, Plant};
 use crate::answer::Answer;
 use crate::clock::{Clock, Nanos, TokioClock};
+use crate::entry::Body;
 use crate::error::RemoteError;
 use crate::loader::{self, Loaded, Loader, Source, Wanted};
 use crate::model::Model;
@@ -54,6 +55,25 @@ pub(super) struct State {
     pub(super) source_fails: bool,
     pub(super) replica_lag: Duration,
     pub(super) loss: f64,
+    /// The source keeps no versions of what was deleted.
+    forgets: bool,
+    /// The wires work now.
+    pub(super) calm: bool,
+}
+
+impl State {
+    /// An absence of a source that forgets its deletes counts as that of the last delete.
+    fn counted(&self, key: &Key, version: Version, absent: bool) -> Version {
+        if !absent || !self.forgets {
+            return version;
+        }
+        let deletes = self
+            .commits
+            .iter()
+            .filter(|commit| commit.deleted && commit.key == *key);
+        let last = deletes.map(|commit| commit.version).max().unwrap_or_default();
+        version.max(last)
+    }
 }
 
 #[derive(Debug)]
@@ -87,6 +107,8 @@ impl World {
                 source_fails: false,
                 replica_lag: Duration::from_millis(random.bits() % 400),
                 loss,
+                forgets: seed.is_multiple_of(2),
+                calm: false,
             }),
             random,
             seed,
@@ -119,13 +141,8 @@ impl World {
             crate::Origin::L2 => state.counts.from_l2 += 1,
             _ => {}
         }
-        // An absence of a source that forgets its deletes counts as that of the last delete.
-        let version = if answer.value().is_none() && answer.version() == Version::ZERO {
-            let deletes = state.commits.iter().filter(|commit| commit.deleted && commit.key == asked.key);
-            deletes.map(|commit| commit.version).max().unwrap_or_default()
-        } else {
-            answer.version()
-        };
+        let absent = answer.value().is_none();
+        let version = state.counted(&asked.key, answer.version(), absent);
         let verdict = state.ledger.check(asked, answer, version, made(answer));
         drop(state);
         if let Err(violation) = verdict {
@@ -199,8 +216,7 @@ impl World {
         let commit = latest(if replica { &there } else { &state.commits }, &wanted.key);
         let loaded = match commit {
             None => Loaded::absent(Version::ZERO),
-            // Half of the sources forget what they deleted.
-            Some(commit) if commit.deleted && self.seed.is_multiple_of(2) => Loaded::absent(Version::ZERO),
+            Some(commit) if commit.deleted && state.forgets => Loaded::absent(Version::ZERO),
             Some(commit) if commit.deleted => Loaded::absent(commit.version),
             Some(commit) => Loaded::value(commit.version, value(commit, now())),
         };
@@ -251,14 +267,15 @@ impl World {
     ) -> Result<T, RemoteError> {
         let (answer, answered) = oneshot::channel();
         let world = Arc::clone(self);
-        let slow = if self.chance(0.03) { 400 } else { 4 };
+        let calm = self.state().calm;
+        let slow = if self.chance(0.03) && !calm { 400 } else { 4 };
         let (there, back) = (self.up_to(slow), self.up_to(slow));
-        let (lost, unanswered) = (self.chance(0.01), self.chance(0.01));
+        let (lost, unanswered) = (self.chance(0.01) && !calm, self.chance(0.01) && !calm);
         if lost || self.state().wires[node].cut {
             if self.chance(0.5) {
                 return Err(RemoteError::Unavailable("cut off".to_owned()));
             }
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
         }
         drop(tokio::spawn(async move {
             tokio::time::sleep(there).await;
@@ -267,7 +284,7 @@ impl World {
             if !unanswered && !world.state().wires[node].cut {
                 drop(answer.send(done));
             } else {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
+                tokio::time::sleep(Duration::from_hours(1)).await;
             }
         }));
         answered.await.map_err(|_| RemoteError::TimedOut)
@@ -340,12 +357,14 @@ impl SecondLevel for Port {
 
     fn fill(&self, fills: Vec<Fill>) -> BoxFuture<'_, Each<Filled>> {
         self.each(fills, |world, fill| {
-            let key = fill.key.clone();
+            let (key, absent) = (fill.key.clone(), fill.body == Body::Absent);
             let mut state = world.state();
             let filled = state.model.fill(fill, now())?;
-            let (version, reached) = (state.model.version(&key), state.ledger.reached(&key, now()));
+            let there = state.model.version(&key).unwrap_or_default();
+            let version = state.counted(&key, there, absent);
+            let reached = state.ledger.reached(&key, now());
             drop(state);
-            if filled == Filled::Stored && version.is_some_and(|version| version < reached) {
+            if filled == Filled::Stored && version < reached {
                 world.violated(format!("G6: {key} was filled with {version:?} after {reached:?}"));
             }
             Ok(filled)
@@ -396,9 +415,9 @@ impl Backplane for Port {
 
     fn replay(&self, partition: PartitionId, after: Position) -> BoxFuture<'_, Result<Replay, RemoteError>> {
         Box::pin(async move {
-            let replay = self
-                .world
-                .call(self.node, move |world| world.state().model.replay(partition, after));
+            let replay = self.world.call(self.node, move |world| {
+                world.state().model.replay(partition, after)
+            });
             tokio::time::timeout(Duration::from_millis(250), replay)
                 .await
                 .unwrap_or(Err(RemoteError::TimedOut))

@@ -1,8 +1,8 @@
 //! N2: the hit path allocates nothing.
 
+use std::future::Future;
 use std::hint::black_box;
 use std::pin::pin;
-use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 use contextkeep_cache::{Policy, Put, Read};
@@ -12,7 +12,10 @@ use crate::source::{Source, cache, v};
 #[tokio::test]
 async fn a_hit_allocates_nothing() {
     let cache = cache(Policy::default());
-    cache.put(Put::value("k", v(1), "one").tags(["tag"])).await.unwrap();
+    cache
+        .put(Put::value("k", v(1), "one").tags(["tag"]))
+        .await
+        .unwrap();
     let read = Read::new().floor(v(1));
     let hit = allocation_counter::measure(|| drop(black_box(cache.get("k", &read).unwrap())));
     assert_eq!(hit.count_total, 0);

@@ -38,7 +38,13 @@ async fn all_problems_are_reported_together() {
 
 #[test]
 fn a_runtime_is_needed() {
-    assert!(Cache::builder("lost").build().unwrap_err().to_string().contains("tokio"));
+    assert!(
+        Cache::builder("lost")
+            .build()
+            .unwrap_err()
+            .to_string()
+            .contains("tokio")
+    );
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +75,10 @@ async fn a_typed_hit_decodes_once() {
         assert_eq!((*found.value.unwrap(), found.version), (42, v(1)));
     }
     assert_eq!(decoded.load(Ordering::Relaxed), 1);
-    numbers.cache().put(Put::value("k", v(2), "no number")).await.unwrap();
+    numbers
+        .cache()
+        .put(Put::value("k", v(2), "no number"))
+        .await
+        .unwrap();
     assert!(matches!(numbers.get("k", &Read::new()), Err(Error::Decode(_))));
 }

@@ -37,15 +37,24 @@ async fn an_invalidation_leaves_a_floor_and_no_value() {
     cache.put(Put::invalidation("k", v(2))).await.unwrap();
     assert!(cache.get("k", &Read::new()).is_none());
     let error = cache.get_or_load("k", &Read::new(), &loader).await.unwrap_err();
-    assert!(matches!(error, Error::BelowFloor { .. }), "a source that lags is not believed");
+    assert!(
+        matches!(error, Error::BelowFloor { .. }),
+        "a source that lags is not believed"
+    );
 }
 
 #[tokio::test]
 async fn a_late_put_is_not_kept_when_something_newer_may_have_been_evicted() {
     let cache = cache(Policy::default());
-    cache.put(Put::value("k", v(2), "two").mark(Mark::new(20))).await.unwrap();
+    cache
+        .put(Put::value("k", v(2), "two").mark(Mark::new(20)))
+        .await
+        .unwrap();
     cache.clear();
-    cache.put(Put::value("k", v(1), "one").mark(Mark::new(10))).await.unwrap();
+    cache
+        .put(Put::value("k", v(1), "one").mark(Mark::new(10)))
+        .await
+        .unwrap();
     assert!(cache.get("k", &Read::new()).is_none());
 }
 
@@ -58,7 +67,10 @@ async fn a_tag_drops_its_entries_and_no_others() {
         let read = Read::new().tags([tag]);
         cache.get_or_load(key, &read, &loader).await.unwrap();
     }
-    cache.put(Put::value("d", v(1), "d").tags(["red", "blue"])).await.unwrap();
+    cache
+        .put(Put::value("d", v(1), "d").tags(["red", "blue"]))
+        .await
+        .unwrap();
     assert_eq!(cache.invalidate_tag("red").await.unwrap(), Receipt::Acknowledged);
     let held = ["a", "b", "c", "d"].map(|key| cache.get(key, &Read::new()).is_some());
     assert_eq!(held, [false, false, true, false]);
@@ -87,7 +99,10 @@ async fn clear_drops_floors_as_well() {
     cache.put(Put::value("k", v(9), "nine")).await.unwrap();
     cache.clear();
     source.set("k", 1, "one");
-    let answer = cache.get_or_load("k", &Read::new(), &source.loader()).await.unwrap();
+    let answer = cache
+        .get_or_load("k", &Read::new(), &source.loader())
+        .await
+        .unwrap();
     assert_eq!(answer.version(), v(1));
 }
 

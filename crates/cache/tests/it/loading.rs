@@ -83,7 +83,10 @@ async fn a_reader_with_a_newer_floor_does_not_join_an_older_load() {
     };
     tokio::time::sleep(ms(10)).await;
     source.set("k", 2, "two");
-    let late = cache.get_or_load("k", &Read::new().floor(v(2)), &loader).await.unwrap();
+    let late = cache
+        .get_or_load("k", &Read::new().floor(v(2)), &loader)
+        .await
+        .unwrap();
     assert_eq!(late.version(), v(2));
     assert_eq!(early.await.unwrap().unwrap().version(), v(1));
     assert_eq!(source.loads(), 2);
@@ -145,16 +148,22 @@ async fn a_load_that_panics_or_answers_nothing_ends_for_all() {
     let cache = cache(Policy::default());
     let none = loader::many(|_| async { Ok::<_, Error>(Vec::new()) });
     let results = herd(&cache, &none, 3).await;
-    assert!(results.iter().all(|result| matches!(result, Err(Error::Abandoned))));
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(Error::Abandoned)))
+    );
     tokio::time::sleep(ms(50)).await;
-    let panics = loader::one(|_: Wanted| async {
-        if true {
-            panic!("a bug of the loader");
-        }
+    let panics = loader::one(|wanted: Wanted| async move {
+        assert!(wanted.key.is_empty(), "a bug of the loader");
         Err::<contextkeep_cache::Loaded, _>(Error::Abandoned)
     });
     let results = herd(&cache, &panics, 3).await;
-    assert!(results.iter().all(|result| matches!(result, Err(Error::Abandoned))));
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(Error::Abandoned)))
+    );
     assert_eq!(cache.stats().loads, 0);
 }
 

@@ -40,7 +40,10 @@ async fn jitter_spreads_the_ends() {
     }
     cache.get_many(&keys, &Read::new(), &loader).await;
     tokio::time::sleep(ms(750)).await;
-    let left = keys.iter().filter(|key| cache.get(key, &Read::new()).is_some()).count();
+    let left = keys
+        .iter()
+        .filter(|key| cache.get(key, &Read::new()).is_some())
+        .count();
     assert!((25..75).contains(&left), "{left}");
 }
 

@@ -73,12 +73,10 @@ impl Engine {
                 && (generation == 0 || !self.partitions.at(partition).holds(now))
             {
                 let before = lock(&self.coherence).position(partition);
-                let asked = self
-                    .ask(RemoteOp::Tag, 1, remote.tags(vec![name.clone()]))
-                    .await;
+                let asked = self.ask(RemoteOp::Tag, 1, remote.tags(vec![name.clone()])).await;
                 let told = asked.into_iter().next().and_then(Result::ok).unwrap_or(0);
-                let same_history = lock(&self.coherence).position(partition).map(|at| at.seq)
-                    >= before.map(|at| at.seq);
+                let same_history =
+                    lock(&self.coherence).position(partition).map(|at| at.seq) >= before.map(|at| at.seq);
                 if told != 0 && same_history {
                     cell.raise(told);
                 }
@@ -87,6 +85,25 @@ impl Engine {
             tags.push((cell, generation));
         }
         Captured::of(tags)
+    }
+
+    /// The present generations of tags, if all of them are known here.
+    pub(in crate::engine) fn capture_known(&self, names: &[Key]) -> Option<Captured> {
+        if names.is_empty() {
+            return Some(Captured::default());
+        }
+        let now = self.now();
+        let mut tags = Vec::with_capacity(names.len());
+        for name in names {
+            let partition = self.partitions.id(name);
+            let cell = self.tags.cell(name, partition);
+            let generation = cell.generation();
+            if generation == 0 || !self.partitions.at(partition).holds(now) {
+                return None;
+            }
+            tags.push((cell, generation));
+        }
+        Some(Captured::of(tags))
     }
 
     pub(super) fn is_suspect(&self, pass: &Pass) -> bool {
