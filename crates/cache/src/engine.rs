@@ -210,7 +210,8 @@ impl Engine {
         if !young && !partition.holds(now) {
             return false;
         }
-        entry.tags.is_empty() || (entry.tags.hold() && (young || self.tags_hold(entry, now)))
+        // A young entry's tags may be as old as the horizon was when they were captured, so youth is no excuse here.
+        entry.tags.is_empty() || (entry.tags.hold() && self.tags_hold(entry, now))
     }
 
     /// P2 for the partitions that the entry's tags live in.

@@ -33,6 +33,8 @@ mod policy;
 mod random;
 #[cfg(not(loom))]
 mod recovery;
+#[cfg(all(feature = "redis", not(loom)))]
+pub mod redis;
 #[cfg(not(loom))]
 pub mod remote;
 #[cfg(feature = "serde")]

@@ -131,6 +131,17 @@ impl Default for RedisSettings {
     }
 }
 
+impl RedisSettings {
+    /// Whether they describe a cluster.
+    pub fn is_cluster(&self) -> bool {
+        match self.mode {
+            RedisMode::Auto => self.endpoints.len() > 1,
+            RedisMode::Single => false,
+            RedisMode::Cluster => true,
+        }
+    }
+}
+
 /// What the endpoints are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -207,9 +218,7 @@ impl CacheSettings {
                 "name at least one host:port, or set redis.enabled to false",
             );
         }
-        let is_cluster =
-            redis.mode == RedisMode::Cluster || (redis.mode == RedisMode::Auto && redis.endpoints.len() > 1);
-        if is_cluster && redis.db != 0 {
+        if redis.is_cluster() && redis.db != 0 {
             add(
                 "redis.db",
                 "is not 0, the only database of a cluster",

@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::partition::PartitionId;
 use crate::version::Key;
 
+/// The generation of a cell that was given up: whoever still has it never trusts it, nor can raise it.
+const DEAD: u64 = u64::MAX;
+
 /// One tag as this node knows it.
 #[derive(Debug)]
 pub(crate) struct TagCell {
@@ -52,7 +55,7 @@ impl Captured {
     /// T1.
     pub(crate) fn hold(&self) -> bool {
         self.iter()
-            .all(|(cell, generation)| *generation != 0 && cell.generation() == *generation)
+            .all(|(cell, generation)| !matches!(*generation, 0 | DEAD) && cell.generation() == *generation)
     }
 }
 
@@ -118,7 +121,7 @@ impl Tags {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(name);
         if let Some(cell) = gone {
-            cell.generation.store(0, Ordering::Release);
+            cell.generation.store(DEAD, Ordering::Release);
         }
     }
 
@@ -131,7 +134,7 @@ impl Tags {
             .retain(|_, cell| {
                 let keep = cell.partition != partition;
                 if !keep {
-                    cell.generation.store(0, Ordering::Release);
+                    cell.generation.store(DEAD, Ordering::Release);
                 }
                 keep
             });
