@@ -9,6 +9,9 @@ mod cache;
 pub mod clock;
 #[cfg(not(loom))]
 mod coherence;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod contract;
 #[cfg(not(loom))]
 mod engine;
 #[cfg(not(loom))]

@@ -301,3 +301,103 @@ impl Part {
         logged
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fmt;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clock::{Clock, TokioClock};
+    use crate::contract::Level;
+    use crate::remote::{Backplane, BoxFuture, Each, SecondLevel};
+
+    /// The model behind the ports, without anything in between.
+    struct Direct(Mutex<Model>);
+
+    impl fmt::Debug for Direct {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Direct")
+        }
+    }
+
+    impl Direct {
+        fn each<A, T>(
+            &self,
+            asked: Vec<A>,
+            mut does: impl FnMut(&mut Model, A) -> Result<T, RemoteError>,
+        ) -> BoxFuture<'_, Each<T>>
+        where
+            T: Send + 'static,
+        {
+            let mut model = self.0.lock().unwrap();
+            let done: Each<T> = asked.into_iter().map(|one| does(&mut model, one)).collect();
+            Box::pin(std::future::ready(done))
+        }
+    }
+
+    impl SecondLevel for Direct {
+        fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Each<Fetched>> {
+            self.each(keys, |model, key| Ok(model.get(&key, TokioClock.now())))
+        }
+
+        fn lease(&self, keys: Vec<Key>) -> BoxFuture<'_, Each<Leased>> {
+            self.each(keys, |model, key| Ok(model.lease(&key, TokioClock.now())))
+        }
+
+        fn fill(&self, fills: Vec<Fill>) -> BoxFuture<'_, Each<Filled>> {
+            self.each(fills, |model, fill| model.fill(fill, TokioClock.now()))
+        }
+
+        fn apply(&self, changes: Vec<Change>) -> BoxFuture<'_, Each<Applied>> {
+            self.each(changes, |model, change| Ok(model.apply(change, TokioClock.now())))
+        }
+
+        fn tags(&self, tags: Vec<Key>) -> BoxFuture<'_, Each<u64>> {
+            self.each(tags, |model, tag| Ok(model.tag(&tag)))
+        }
+
+        fn bump(&self, tag: Key) -> BoxFuture<'_, Result<Logged, RemoteError>> {
+            let logged = self.0.lock().unwrap().bump(&tag);
+            Box::pin(std::future::ready(Ok(logged)))
+        }
+    }
+
+    impl Backplane for Direct {
+        fn positions(&self) -> BoxFuture<'_, Vec<Option<Position>>> {
+            Box::pin(std::future::ready(self.0.lock().unwrap().positions()))
+        }
+
+        fn replay(
+            &self,
+            partition: PartitionId,
+            after: Position,
+        ) -> BoxFuture<'_, Result<Replay, RemoteError>> {
+            Box::pin(std::future::ready(Ok(self
+                .0
+                .lock()
+                .unwrap()
+                .replay(partition, after))))
+        }
+
+        fn listen(&self, _: mpsc::Sender<Logged>) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn level(partitions: u16) -> Level {
+        let direct = Arc::new(Direct(Mutex::new(Model::new(partitions, 1))));
+        Level {
+            tier: Arc::<Direct>::clone(&direct),
+            backplane: direct,
+            partitions,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_model_keeps_the_contract() {
+        level(16).keeps_the_contract("c").await;
+    }
+}

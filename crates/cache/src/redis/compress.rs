@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn the_codec_goes_by_size_and_by_gain() {
         let choice = Choice::default();
-        let text = |length| Bytes::from(b"all work and no play ".repeat(length / 21 + 1));
+        let text = |length: usize| Bytes::from(b"all work and no play ".repeat(length / 21 + 1));
         assert_eq!(pack(&text(1000), choice).0, PLAIN);
         assert_eq!(pack(&text(10_000), choice).0, LZ4);
         assert_eq!(pack(&text(100_000), choice).0, ZSTD);
