@@ -2,7 +2,7 @@
 -- KEYS: meta, tags, entry, lease, log. Answers: 0 and the higher version; or 1, what was logged, whether it was kept.
 local head = redis.call('GETRANGE', KEYS[3], 0, 22)
 local held = string.sub(head, 4)
-if held > ARGV[2] then return { 0, held } end
+if held > ARGV[2] then return { 0, held, 0 } end
 redis.call('DEL', KEYS[4])
 local kind, tail = ARGV[4], ARGV[5]
 local kept = 1
