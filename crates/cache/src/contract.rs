@@ -177,6 +177,12 @@ impl Level {
             "{late:?}"
         );
         assert_eq!(self.get(&same).await.0.unwrap().body, Body::Unknown);
+        let again = self.apply(change(&same, 1, 40, value("late"))).await;
+        assert!(
+            matches!(again, Applied::Done { kept: false, .. }),
+            "nor over its own marker: {again:?}"
+        );
+        assert_eq!(self.get(&same).await.0.unwrap().body, Body::Unknown);
         assert_eq!(self.lease(&same).await.unwrap().mark, Mark::new(50));
     }
 

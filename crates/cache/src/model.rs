@@ -163,7 +163,9 @@ impl Model {
             return Applied::Superseded(held.version);
         }
         part.leases.remove(&change.key);
-        let late = held.is_none() && change.mark < part.mark;
+        // A marker may itself have come late, after what was newer was evicted.
+        let nothing = held.as_ref().is_none_or(|held| held.body == Body::Unknown);
+        let late = nothing && change.mark < part.mark;
         let too_large = change.body.len() > max_body;
         let same = held.as_ref().filter(|held| held.version == change.version);
         let (body, tags, kept) = if change.body == Body::Unknown || late || too_large {

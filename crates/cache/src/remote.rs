@@ -188,7 +188,8 @@ pub type Each<T> = Vec<Result<T, RemoteError>>;
 /// - A fill MUST be refused without its live lease, and below the key's version.
 /// - A change MUST be compared by version, logged and told to the partition's listeners in one step, and its lease
 ///   ended. A version that is there but was never logged MUST be logged.
-/// - Where there is no entry, a change whose mark is behind the partition's keeps no body.
+/// - Where there is no entry, or a marker only, a change whose mark is behind the partition's keeps no body: something
+///   newer may have been there and been evicted.
 /// - Each operation MUST answer in bounded time.
 pub trait SecondLevel: fmt::Debug + Send + Sync {
     /// Reads entries.

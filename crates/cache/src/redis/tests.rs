@@ -62,7 +62,8 @@ async fn a_single_node_keeps_the_contract() {
     level.tells("c").await;
     // F20: scripts may be flushed at any time.
     node.command(&["SCRIPT", "FLUSH"]).unwrap();
-    level.keeps_the_contract("d").await;
+    let (level, _) = connected(&settings(vec![node.url()]), options()).await;
+    level.keeps_the_contract("c").await;
 }
 
 #[tokio::test]

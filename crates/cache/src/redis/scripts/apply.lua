@@ -6,7 +6,9 @@ if held > ARGV[2] then return { 0, held, 0 } end
 redis.call('DEL', KEYS[4])
 local kind, tail = ARGV[4], ARGV[5]
 local kept = 1
-if held == '' and ARGV[3] < string.sub(meta, 39, 58) then
+-- A marker may itself have come late, after what was newer was evicted.
+local nothing = held == '' or string.sub(head, 2, 2) == 'm'
+if nothing and ARGV[3] < string.sub(meta, 39, 58) then
   kind, tail = 'm', ''
 end
 if kind == 'm' then kept = 0 end
