@@ -23,7 +23,7 @@ use crate::remote::{
     Applied, Backplane, BoxFuture, Change, Each, Fetched, Fill, Filled, Lease, Leased, Logged, Position,
     Record, Replay, SecondLevel,
 };
-use crate::settings::RedisSettings;
+use crate::settings::{CompressionSettings, RedisSettings};
 use crate::version::{Key, Version};
 
 /// What is not a setting of the connection.
@@ -62,6 +62,20 @@ impl Options {
             lz4_from: choice.lz4_from,
             zstd_from: choice.zstd_from,
         }
+    }
+}
+
+impl Options {
+    /// Compresses as described.
+    #[must_use]
+    pub fn compression(mut self, settings: &CompressionSettings) -> Self {
+        let from = |size: bytesize::ByteSize| {
+            let size = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+            if settings.enabled { size } else { usize::MAX }
+        };
+        self.lz4_from = from(settings.lz4_from);
+        self.zstd_from = from(settings.zstd_from);
+        self
     }
 }
 

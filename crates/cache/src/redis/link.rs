@@ -70,7 +70,7 @@ impl ConnectionLike for Link {
 /// How to connect.
 #[derive(Clone, Debug)]
 pub(super) enum Server {
-    Single(Client),
+    Single(Box<Client>),
     Cluster(Vec<ConnectionInfo>),
 }
 
@@ -98,7 +98,7 @@ impl Dial {
             .map(|endpoint| info(endpoint, settings))
             .collect::<RedisResult<_>>()?;
         let server = match (settings.is_cluster(), endpoints.first()) {
-            (false, Some(first)) => Server::Single(Client::open(first.clone())?),
+            (false, Some(first)) => Server::Single(Box::new(Client::open(first.clone())?)),
             _ => Server::Cluster(endpoints),
         };
         Ok(Self {
