@@ -40,6 +40,9 @@ pub(crate) type Outcome = Result<Landed, Error>;
 pub(crate) struct Landed {
     pub(crate) entry: Arc<Entry>,
     pub(crate) origin: Origin,
+    /// The key changes faster than the source answers: this was the newest at `known_at`, and is not any more. Good for
+    /// those who began to read about then.
+    pub(crate) overtaken: bool,
 }
 
 /// The bound and what follows from it.

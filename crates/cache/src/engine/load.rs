@@ -232,6 +232,12 @@ impl Engine {
             left = self.load_once(left, loader).await;
         }
         for pass in left {
+            if let Some(overtaken) = pass.overtaken.clone() {
+                // G9: it is an answer, and not to be kept.
+                pass.flight.land(Ok(overtaken));
+                self.lock(&pass.flight.key).leave(&pass.flight);
+                continue;
+            }
             let floor = pass.flight.need();
             let found = pass.found;
             self.fail(&[pass], &Error::BelowFloor { floor, found }).await;
@@ -282,6 +288,13 @@ impl Engine {
                 landed.push((pass, entry));
             } else {
                 self.event(&Event::SourceBehind);
+                if wanted.source == Source::Newest && entry.version >= wanted.floor {
+                    pass.overtaken = Some(Landed {
+                        entry: Arc::clone(&entry),
+                        origin: loaded.origin,
+                        overtaken: true,
+                    });
+                }
                 pass.source = Source::Newest;
                 pass.found = entry.version;
                 behind.push(pass);
@@ -321,6 +334,7 @@ impl Engine {
             pass.flight.land(Ok(Landed {
                 entry: Arc::clone(entry),
                 origin,
+                overtaken: false,
             }));
         }
         drop(locked);

@@ -13,6 +13,9 @@ use crate::loader::Loader;
 use crate::observe::Event;
 use crate::version::{Key, Version};
 
+/// How often a reader joins another flight because a key changes faster than the source answers.
+const REJOINS: u32 = 3;
+
 /// How a read that the first level could not answer goes on.
 enum Joined {
     Hit(Answer),
@@ -37,17 +40,37 @@ impl Engine {
             }
             return Ok(answer);
         }
-        let key = checked(key)?;
-        let flight = match self.join(&key, read)? {
-            Joined::Hit(answer) => return Ok(answer),
-            Joined::Flight(flight) => flight,
-            Joined::New(job) => {
-                let flight = Arc::clone(&job.flight);
-                self.spawn_load(vec![job], Arc::clone(loader));
-                flight
+        self.fly_with(&checked(key)?, read, loader).await
+    }
+
+    /// Joins a flight or begins one, and waits for it.
+    async fn fly_with(
+        self: &Arc<Self>,
+        key: &Key,
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Result<Answer, Error> {
+        let began = self.now();
+        let mut found = Version::ZERO;
+        for _ in 0..REJOINS {
+            let flight = match self.join(key, read)? {
+                Joined::Hit(answer) => return Ok(answer),
+                Joined::Flight(flight) => flight,
+                Joined::New(job) => {
+                    let flight = Arc::clone(&job.flight);
+                    self.spawn_load(vec![job], Arc::clone(loader));
+                    flight
+                }
+            };
+            match self.land(&flight, read, began).await? {
+                Ok(answer) => return Ok(answer),
+                Err(version) => found = version,
             }
-        };
-        self.land(&flight, read).await
+        }
+        Err(Error::BelowFloor {
+            floor: read.floor,
+            found,
+        })
     }
 
     /// As [`get_or_load`](Self::get_or_load) for many keys: what is missing is read and loaded together.
@@ -57,6 +80,7 @@ impl Engine {
         read: &Read,
         loader: &Arc<dyn Loader>,
     ) -> Vec<Result<Answer, Error>> {
+        let began = self.now();
         let mut joined = Vec::with_capacity(keys.len());
         let mut jobs = Vec::new();
         for key in keys {
@@ -82,7 +106,11 @@ impl Engine {
             answers.push(match one {
                 Ok(Joined::Hit(answer)) => Ok(answer),
                 Ok(Joined::Flight(flight) | Joined::New(Job { flight, .. })) => {
-                    self.land(&flight, read).await
+                    match self.land(&flight, read, began).await {
+                        Ok(Ok(answer)) => Ok(answer),
+                        Ok(Err(_)) => self.fly_with(&flight.key, read, loader).await,
+                        Err(error) => Err(error),
+                    }
                 }
                 Err(error) => Err(error),
             });
@@ -165,7 +193,15 @@ impl Engine {
     }
 
     /// Waits for a flight as long as this reader does, and falls back to what is stale if it may.
-    async fn land(&self, flight: &Arc<Flight<Outcome>>, read: &Read) -> Result<Answer, Error> {
+    ///
+    /// The inner error is the version of an answer that is too old for this reader, though not for the flight's first
+    /// one: it has to join another flight.
+    async fn land(
+        &self,
+        flight: &Arc<Flight<Outcome>>,
+        read: &Read,
+        began: Nanos,
+    ) -> Result<Result<Answer, Version>, Error> {
         let hard = read.wait.unwrap_or(self.policy.hard_timeout);
         let stale = read.stale.and_then(|up_to| self.stale(&flight.key, read, up_to));
         let wait = if stale.is_some() {
@@ -176,19 +212,24 @@ impl Engine {
         let outcome = tokio::time::timeout(wait, flight.wait()).await;
         let failed = match outcome {
             Ok(Ok(landed)) => {
+                let entry = landed.entry;
+                let too_old = entry.known_at.after(self.bound.trusted()) <= began;
+                if landed.overtaken && (too_old || entry.version < read.floor) {
+                    return Ok(Err(entry.version));
+                }
                 self.answered(landed.origin);
-                return Ok(Answer {
-                    entry: landed.entry,
+                return Ok(Ok(Answer {
+                    entry,
                     origin: landed.origin,
                     at: self.now(),
-                });
+                }));
             }
             Ok(Err(error)) => error,
             Err(_) => Error::TimedOut(wait),
         };
         let answer = stale.ok_or(failed)?;
         self.answered(Origin::Stale);
-        Ok(answer)
+        Ok(Ok(answer))
     }
 
     /// What may be served instead of an error (G7).

@@ -203,3 +203,26 @@ async fn many_keys_are_loaded_in_one_call() {
     assert_eq!(source.calls.load(std::sync::atomic::Ordering::Relaxed), 2);
     assert_eq!(source.loads(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_changes_faster_than_the_source_answers_is_still_answered() {
+    // G9; the simulation's seed 6859.
+    let (cache, source) = (cache(Policy::default()), Source::new());
+    source.set("k", 1, "one");
+    source.delay(ms(100));
+    let loader = source.loader();
+    let writing = {
+        let (cache, source) = (cache.clone(), Arc::clone(&source));
+        tokio::spawn(async move {
+            for version in 2..40 {
+                tokio::time::sleep(ms(30)).await;
+                source.set("k", version, "more");
+                cache.put(Put::invalidation("k", v(version))).await.unwrap();
+            }
+        })
+    };
+    let answer = cache.get_or_load("k", &Read::new(), &loader).await.unwrap();
+    assert!(answer.version() >= v(2), "{answer:?}");
+    assert!(cache.get("k", &Read::new()).is_none(), "G6: it is not kept");
+    writing.abort();
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Job, Outcome};
+use super::{Engine, Job, Landed, Outcome};
 use crate::entry::{Body, Entry};
 use crate::flight::Flight;
 use crate::loader::Source;
@@ -27,6 +27,8 @@ pub(super) struct Pass {
     pub(super) lease: Option<u64>,
     /// What a source that was behind had.
     pub(super) found: Version,
+    /// What was the newest when it was asked for, and was overtaken meanwhile.
+    pub(super) overtaken: Option<Landed>,
 }
 
 impl Pass {
@@ -51,6 +53,7 @@ impl Engine {
                 source: Source::AtLeast(self.partitions.at(partition).mark()),
                 lease: None,
                 found: Version::ZERO,
+                overtaken: None,
                 flight: job.flight,
             });
         }
