@@ -130,6 +130,7 @@ impl Engine {
         let Some(record) = fetched.record else {
             return Some(pass);
         };
+        pass.seen = record.version;
         if record.body == Body::Unknown || record.version < pass.flight.need() {
             pass.flight.raise(record.version);
             return Some(pass);
@@ -167,7 +168,7 @@ impl Engine {
             return (passes, Vec::new());
         };
         let (ask, mut granted): (Vec<_>, Vec<_>) = passes.into_iter().partition(|pass| !pass.remote_down);
-        let mut held = Vec::new();
+        let (mut held, mut again) = (Vec::new(), Vec::new());
         if ask.is_empty() {
             return (granted, held);
         }
@@ -188,7 +189,12 @@ impl Engine {
                         pass.source = Source::Newest;
                     }
                     pass.lease = Some(lease.token);
-                    granted.push(pass);
+                    if lease.floor > pass.seen && !pass.ask_source && agrees {
+                        // Somebody filled or changed it between our look and our lease.
+                        again.push(pass);
+                    } else {
+                        granted.push(pass);
+                    }
                 }
                 Ok(Leased::Held) => {
                     self.event(&Event::LeaseHeld);
@@ -199,6 +205,9 @@ impl Engine {
                     granted.push(pass);
                 }
             }
+        }
+        if !again.is_empty() {
+            granted.extend(self.consult(again).await);
         }
         (granted, held)
     }

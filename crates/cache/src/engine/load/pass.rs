@@ -25,6 +25,8 @@ pub(super) struct Pass {
     pub(super) remote_down: bool,
     pub(super) source: Source,
     pub(super) lease: Option<u64>,
+    /// The version that the second level was seen to have.
+    pub(super) seen: Version,
     /// What a source that was behind had.
     pub(super) found: Version,
     /// What was the newest when it was asked for, and was overtaken meanwhile.
@@ -52,6 +54,7 @@ impl Engine {
                 remote_down: false,
                 source: Source::AtLeast(self.partitions.at(partition).mark()),
                 lease: None,
+                seen: Version::ZERO,
                 found: Version::ZERO,
                 overtaken: None,
                 flight: job.flight,
