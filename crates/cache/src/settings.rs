@@ -19,6 +19,10 @@ pub struct CacheSettings {
     pub warming: WarmingSettings,
     /// How far an answer may lag behind.
     pub coherence: CoherenceSettings,
+    /// Times to live by use.
+    pub adaptive: AdaptiveSettings,
+    /// Smaller values in the level that processes share.
+    pub compression: CompressionSettings,
 }
 
 /// The level in the process.
@@ -131,6 +135,17 @@ impl Default for RedisSettings {
     }
 }
 
+impl RedisSettings {
+    /// Whether they describe a cluster.
+    pub fn is_cluster(&self) -> bool {
+        match self.mode {
+            RedisMode::Auto => self.endpoints.len() > 1,
+            RedisMode::Single => false,
+            RedisMode::Cluster => true,
+        }
+    }
+}
+
 /// What the endpoints are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -192,6 +207,84 @@ impl Default for CoherenceSettings {
     }
 }
 
+/// Times to live by use: what is read often is kept longer in the process, what is hardly read shorter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct AdaptiveSettings {
+    /// Whether to.
+    pub enabled: bool,
+    /// The shortest time to live.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub min_ttl: Duration,
+    /// The longest time to live.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub max_ttl: Duration,
+}
+
+impl Default for AdaptiveSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            min_ttl: Duration::from_mins(1),
+            max_ttl: Duration::from_mins(30),
+        }
+    }
+}
+
+/// Smaller values in the level that processes share. What compression does not shrink by a tenth stays as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct CompressionSettings {
+    /// Whether to.
+    pub enabled: bool,
+    /// Values from this size on are compressed quickly, by lz4.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "byte-size")))]
+    pub lz4_from: ByteSize,
+    /// Values from this size on are compressed thoroughly, by zstd.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "byte-size")))]
+    pub zstd_from: ByteSize,
+}
+
+impl Default for CompressionSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            lz4_from: ByteSize::kib(4),
+            zstd_from: ByteSize::kib(64),
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl CacheSettings {
+    /// A cache as described: sizes, times to live, the bound. Levels beyond the process are for the caller to add.
+    pub fn builder(&self, name: impl Into<String>) -> crate::Builder {
+        let memory = &self.in_memory;
+        let adaptive = &self.adaptive;
+        let policy = crate::Policy {
+            ttl: memory.ttl,
+            adaptive: adaptive
+                .enabled
+                .then(|| crate::Adaptive::between(adaptive.min_ttl, adaptive.max_ttl)),
+            ..crate::Policy::default()
+        };
+        let builder = crate::Cache::builder(name)
+            .policy(policy)
+            .bound(self.coherence.bound);
+        if !memory.enabled {
+            return builder.without_memory();
+        }
+        builder
+            .max_entries(memory.max_size)
+            .max_bytes(memory.max_bytes.as_u64())
+            .max_item(memory.max_item_size.as_u64())
+    }
+}
+
 impl CacheSettings {
     /// What contradicts itself: key below the section, problem, way out.
     pub fn problems(&self) -> Vec<(String, String, String)> {
@@ -207,9 +300,7 @@ impl CacheSettings {
                 "name at least one host:port, or set redis.enabled to false",
             );
         }
-        let is_cluster =
-            redis.mode == RedisMode::Cluster || (redis.mode == RedisMode::Auto && redis.endpoints.len() > 1);
-        if is_cluster && redis.db != 0 {
+        if redis.is_cluster() && redis.db != 0 {
             add(
                 "redis.db",
                 "is not 0, the only database of a cluster",
@@ -228,6 +319,20 @@ impl CacheSettings {
                 "redis.min_idle_conns",
                 "is more than redis.pool_size",
                 "lower it, or raise redis.pool_size",
+            );
+        }
+        if self.adaptive.min_ttl > self.adaptive.max_ttl || self.adaptive.min_ttl.is_zero() {
+            add(
+                "adaptive.min_ttl",
+                "is zero or more than adaptive.max_ttl",
+                "lower it, or raise adaptive.max_ttl",
+            );
+        }
+        if self.coherence.bound < Duration::from_millis(20) {
+            add(
+                "coherence.bound",
+                "is under 20 ms, which leaves no room for asking",
+                "raise it",
             );
         }
         if self.in_memory.max_item_size > self.in_memory.max_bytes {
@@ -250,6 +355,23 @@ mod tests {
         assert_eq!(CacheSettings::default().problems(), []);
     }
 
+    #[cfg(not(loom))]
+    #[tokio::test]
+    async fn a_cache_is_built_as_described() {
+        let mut settings = CacheSettings::default();
+        settings.coherence.bound = Duration::from_millis(150);
+        settings.adaptive.enabled = true;
+        let cache = settings.builder("described").build().unwrap();
+        assert_eq!(
+            (cache.name(), cache.bound()),
+            ("described", Duration::from_millis(150))
+        );
+        settings.in_memory.max_size = 0;
+        assert!(settings.builder("none").build().is_err());
+        settings.in_memory.enabled = false;
+        assert!(settings.builder("no memory").build().is_ok());
+    }
+
     #[test]
     fn contradictions_are_reported_together() {
         let mut settings = CacheSettings::default();
@@ -257,6 +379,8 @@ mod tests {
         settings.redis.mode = RedisMode::Cluster;
         settings.redis.db = 3;
         settings.redis.min_idle_conns = 1000;
+        settings.adaptive.min_ttl = Duration::from_hours(1);
+        settings.coherence.bound = Duration::from_millis(1);
         settings.in_memory.max_item_size = ByteSize::gib(1);
         let keys: Vec<String> = settings.problems().into_iter().map(|(key, ..)| key).collect();
         assert_eq!(
@@ -265,6 +389,8 @@ mod tests {
                 "redis.endpoints",
                 "redis.db",
                 "redis.min_idle_conns",
+                "adaptive.min_ttl",
+                "coherence.bound",
                 "in_memory.max_item_size"
             ]
         );

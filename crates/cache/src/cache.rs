@@ -1,0 +1,171 @@
+//! The handle.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::answer::{Answer, Read};
+use crate::builder::Builder;
+use crate::clock::Nanos;
+use crate::engine::{Engine, tend};
+use crate::error::Error;
+use crate::loader::Loader;
+use crate::memory::Memory;
+use crate::partition::PartitionId;
+use crate::remote::Position;
+use crate::{Put, Receipt};
+
+/// A cache of versioned bytes. Clones share it; with the last one its background tasks end, and loads under way go on
+/// until they are done.
+#[derive(Clone)]
+pub struct Cache(Arc<Running>);
+
+struct Running {
+    engine: Arc<Engine>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// How a cache is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Entries of the first level.
+    pub entries: usize,
+    /// Their bytes, as accounted.
+    pub bytes: u64,
+    /// Loads under way.
+    pub loads: usize,
+    /// Changes that wait for the second level.
+    pub deferred: usize,
+    /// Partitions whose entries may be served unasked now.
+    pub trusted_partitions: usize,
+}
+
+impl Cache {
+    /// Describes a cache. The name is for messages.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder::new(name.into())
+    }
+
+    pub(crate) fn start(engine: Arc<Engine>, replays: mpsc::Receiver<(PartitionId, Position)>) -> Self {
+        let tasks = tend(&engine, replays);
+        Self(Arc::new(Running { engine, tasks }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.engine.name
+    }
+
+    /// The present on the cache's clock, for [`Read::at`].
+    pub fn now(&self) -> Nanos {
+        self.0.engine.now()
+    }
+
+    /// What the first level may answer at once: no await, no lock of the cache's own, no allocation, no clock call.
+    pub fn get(&self, key: &str, read: &Read) -> Option<Answer> {
+        self.0.engine.hit(key, read)
+    }
+
+    /// Answers from the first level, the second, or by the loader, which runs once however many ask.
+    ///
+    /// Dropping the future gives up waiting only: the load goes on for the others and for the cache.
+    ///
+    /// # Errors
+    ///
+    /// The loader's error, no answer in time, a source that is behind the floor, too many loads. Trouble with the
+    /// second level is none of them.
+    pub async fn get_or_load(
+        &self,
+        key: &str,
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Result<Answer, Error> {
+        self.0.engine.get_or_load(key, read, loader).await
+    }
+
+    /// As [`get_or_load`](Self::get_or_load) for many keys, answers in their order. What is missing is asked for
+    /// together: one question to the second level, one to the loader.
+    pub async fn get_many(
+        &self,
+        keys: &[&str],
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Vec<Result<Answer, Error>> {
+        self.0.engine.get_many(keys, read, loader).await
+    }
+
+    /// Tells the cache a change, after it was committed at the source.
+    ///
+    /// To be awaited to the end: a dropped future may leave the change in effect in this process only. Telling it
+    /// again does no harm.
+    ///
+    /// # Errors
+    ///
+    /// A key that is too long. A second level that is down is not an error but [`Receipt::Deferred`].
+    pub async fn put(&self, put: Put) -> Result<Receipt, Error> {
+        self.put_many(vec![put])
+            .await
+            .pop()
+            .unwrap_or(Err(Error::Abandoned))
+    }
+
+    /// As [`put`](Self::put) for many changes, together.
+    pub async fn put_many(&self, puts: Vec<Put>) -> Vec<Result<Receipt, Error>> {
+        self.0.engine.apply(puts).await
+    }
+
+    /// Invalidates everything that has this tag, in O(1).
+    ///
+    /// # Errors
+    ///
+    /// A tag that is too long.
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<Receipt, Error> {
+        self.0.engine.bump_tag(tag).await
+    }
+
+    /// Drops everything in this process, remembered versions included: for a source whose versions went back.
+    pub fn clear(&self) {
+        self.0.engine.clear();
+    }
+
+    /// How it is doing. Takes each shard's lock once.
+    pub fn stats(&self) -> Stats {
+        let engine = &self.0.engine;
+        let now = engine.now();
+        let partitions = &engine.partitions;
+        Stats {
+            entries: engine.memory.as_ref().map_or(0, Memory::len),
+            bytes: engine.memory.as_ref().map_or(0, Memory::weight),
+            loads: engine.flights.live(),
+            deferred: engine.deferred(),
+            trusted_partitions: (0..partitions.count())
+                .filter(|id| partitions.at(*id).holds(now))
+                .count(),
+        }
+    }
+
+    /// The bound it keeps (G5).
+    pub fn bound(&self) -> Duration {
+        self.0.engine.bound.promised
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}

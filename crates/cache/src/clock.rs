@@ -1,0 +1,71 @@
+//! Time as a parameter. The clock is monotonic; wall time never decides anything, because it steps.
+
+use std::fmt;
+#[cfg(not(loom))]
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A point on a [`Clock`], in nanoseconds since that clock's origin. Points of different clocks do not compare.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Nanos(u64);
+
+impl Nanos {
+    /// The clock's origin.
+    pub const ZERO: Self = Self(0);
+    /// Later than any clock will ever read.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// A point this many nanoseconds after the origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The point `by` later, or [`Nanos::MAX`].
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// The time from `earlier` to here; zero if `earlier` is in fact later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Debug for Nanos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Duration::from_nanos(self.0).fmt(f)
+    }
+}
+
+/// A monotonic clock. It has to run at the pace of the runtime's timers.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The present. Never less than an earlier answer.
+    fn now(&self) -> Nanos;
+}
+
+/// Tokio's clock, which `tokio::time::pause` and `advance` drive. It does not count the time a machine is suspended.
+#[cfg(not(loom))]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokioClock;
+
+#[cfg(not(loom))]
+impl Clock for TokioClock {
+    fn now(&self) -> Nanos {
+        // Paused runtimes freeze at their own start, which may lie before the first reading of this
+        // process; the head start keeps such a reading from clamping to zero.
+        const HEAD_START: Duration = Duration::from_hours(24);
+        static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
+        let now = tokio::time::Instant::now();
+        let origin = *ORIGIN.get_or_init(|| now);
+        Nanos::ZERO.after((now + HEAD_START).saturating_duration_since(origin))
+    }
+}

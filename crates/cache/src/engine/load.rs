@@ -1,0 +1,425 @@
+//! Loading: second level, lease, source, fill. All of it in a task that belongs to no reader.
+
+mod pass;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::pass::Pass;
+use super::{Engine, Landed, Outcome};
+use crate::answer::Origin;
+use crate::clock::Nanos;
+use crate::entry::{Body, Entry};
+use crate::error::{Error, LoadError, RemoteError};
+use crate::flight::Flight;
+use crate::loader::{Loaded, Loader, Source, Wanted};
+use crate::observe::{Event, RemoteOp};
+use crate::remote::{Fetched, Fill, Filled, Leased, Position, Record};
+use crate::version::Key;
+
+/// How often a source that is behind is asked again for its newest.
+const ATTEMPTS: u32 = 3;
+/// The first and the longest pause between two looks for what another node loads.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LAST_LOOK: Duration = Duration::from_millis(32);
+
+/// A flight that is to be flown.
+pub(crate) struct Job {
+    pub(crate) flight: Arc<Flight<Outcome>>,
+    pub(crate) tags: Vec<Key>,
+    /// Do not look into the second level first.
+    pub(crate) ask_source: bool,
+}
+
+/// Lands flights whose task ends early (F3): it panicked, or the runtime shuts down.
+struct Landing {
+    engine: Arc<Engine>,
+    flights: Vec<Arc<Flight<Outcome>>>,
+}
+
+impl Landing {
+    fn land_the_rest(&self, error: &Error) {
+        for flight in &self.flights {
+            self.engine.lock(&flight.key).leave(flight);
+            flight.land(Err(error.clone()));
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.land_the_rest(&Error::Abandoned);
+    }
+}
+
+impl Engine {
+    pub(crate) fn spawn_load(self: &Arc<Self>, jobs: Vec<Job>, loader: Arc<dyn Loader>) {
+        let engine = Arc::clone(self);
+        let landing = Landing {
+            engine: Arc::clone(self),
+            flights: jobs.iter().map(|job| Arc::clone(&job.flight)).collect(),
+        };
+        drop(tokio::spawn(async move {
+            let limit = engine.policy.load_timeout;
+            let work = Box::pin(engine.fly(jobs, &loader));
+            if tokio::time::timeout(limit, work).await.is_err() {
+                landing.land_the_rest(&Error::TimedOut(limit));
+            }
+            drop(landing);
+        }));
+    }
+
+    async fn fly(self: &Arc<Self>, jobs: Vec<Job>, loader: &Arc<dyn Loader>) {
+        let mut passes = self.passes(jobs).await;
+        if self.remote.is_some() {
+            passes = self.consult(passes).await;
+            let (mut granted, held) = self.lease(passes).await;
+            // One key that another node loads must not hold up the rest.
+            for pass in held {
+                if let Some(pass) = self.follow(pass).await {
+                    granted.push(pass);
+                }
+            }
+            passes = granted;
+        }
+        self.load(passes, loader).await;
+    }
+
+    /// Asks the second level; what it answers well lands, the rest comes back.
+    async fn consult(&self, passes: Vec<Pass>) -> Vec<Pass> {
+        let Some(remote) = &self.remote else { return passes };
+        let (ask, mut rest): (Vec<_>, Vec<_>) = passes
+            .into_iter()
+            .partition(|pass| !pass.ask_source && !self.is_suspect(pass));
+        if ask.is_empty() {
+            return rest;
+        }
+        let keys: Vec<Key> = ask.iter().map(|pass| pass.flight.key.clone()).collect();
+        let before: Vec<_> = ask.iter().map(|pass| self.followed(pass)).collect();
+        let sent = self.now();
+        let answers = self.ask(RemoteOp::Get, keys.len(), remote.get(keys)).await;
+        for ((mut pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
+            match answer {
+                Ok(fetched) => {
+                    if let Some(pass) = self.fetched(pass, before, sent, fetched).await {
+                        rest.push(pass);
+                    }
+                }
+                // What it holds can't be read, but it is there: a fill will heal it.
+                Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => rest.push(pass),
+                Err(_) => {
+                    pass.remote_down = true;
+                    rest.push(pass);
+                }
+            }
+        }
+        rest
+    }
+
+    async fn fetched(
+        &self,
+        mut pass: Pass,
+        before: Option<Position>,
+        sent: Nanos,
+        fetched: Fetched,
+    ) -> Option<Pass> {
+        if !self.agrees(&pass, before, fetched.position) {
+            pass.source = Source::Newest;
+            return Some(pass);
+        }
+        let Some(record) = fetched.record else {
+            return Some(pass);
+        };
+        pass.seen = record.version;
+        if record.body == Body::Unknown || record.version < pass.flight.need() {
+            pass.flight.raise(record.version);
+            return Some(pass);
+        }
+        self.land_record(pass, sent, record).await
+    }
+
+    /// Lands what the second level had, unless a tag of it was raised since.
+    async fn land_record(&self, mut pass: Pass, sent: Nanos, record: Record) -> Option<Pass> {
+        let names: Vec<Key> = record.tags.iter().map(|(name, _)| name.clone()).collect();
+        let known = self.capture(&names).await;
+        let same = known
+            .iter()
+            .zip(&record.tags)
+            .all(|((_, generation), (_, captured))| generation == captured);
+        if !same {
+            return Some(pass);
+        }
+        let mut entry = pass.entry(record.version, record.body);
+        entry.tags = known;
+        entry.known_at = sent;
+        entry.age_then = record.age;
+        let entry = self.finish(entry, None, &pass.flight.key);
+        if self.try_land(&pass, &entry, Origin::L2) {
+            self.store(&pass.flight, &entry);
+            return None;
+        }
+        pass.source = Source::Newest;
+        Some(pass)
+    }
+
+    /// Leases keys: those this node is to load, and those another one does.
+    async fn lease(&self, passes: Vec<Pass>) -> (Vec<Pass>, Vec<Pass>) {
+        let Some(remote) = &self.remote else {
+            return (passes, Vec::new());
+        };
+        let (ask, mut granted): (Vec<_>, Vec<_>) = passes.into_iter().partition(|pass| !pass.remote_down);
+        let (mut held, mut again) = (Vec::new(), Vec::new());
+        if ask.is_empty() {
+            return (granted, held);
+        }
+        let keys: Vec<Key> = ask.iter().map(|pass| pass.flight.key.clone()).collect();
+        let before: Vec<_> = ask.iter().map(|pass| self.followed(pass)).collect();
+        let answers = self.ask(RemoteOp::Lease, keys.len(), remote.lease(keys)).await;
+        for ((mut pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
+            match answer {
+                Ok(Leased::Granted(lease)) => {
+                    let agrees = self.agrees(&pass, before, Some(lease.position));
+                    pass.flight.raise(lease.floor);
+                    let partition = self.partitions.at(pass.partition);
+                    partition.raise_mark(lease.mark);
+                    if pass.source != Source::Newest {
+                        pass.source = Source::AtLeast(partition.mark());
+                    }
+                    if !agrees || self.is_suspect(&pass) {
+                        pass.source = Source::Newest;
+                    }
+                    pass.lease = Some(lease.token);
+                    if lease.floor > pass.seen && !pass.ask_source && agrees {
+                        // Somebody filled or changed it between our look and our lease.
+                        again.push(pass);
+                    } else {
+                        granted.push(pass);
+                    }
+                }
+                Ok(Leased::Held) => {
+                    self.event(&Event::LeaseHeld);
+                    held.push(pass);
+                }
+                Err(_) => {
+                    pass.remote_down = true;
+                    granted.push(pass);
+                }
+            }
+        }
+        if !again.is_empty() {
+            granted.extend(self.consult(again).await);
+        }
+        (granted, held)
+    }
+
+    /// Waits for what another node loads. Gives the pass back to load it here, leased or, when patience ends, not.
+    async fn follow(&self, mut pass: Pass) -> Option<Pass> {
+        let end = self.now().after(self.policy.lease_wait);
+        let mut pause = FIRST_LOOK;
+        while self.now() < end {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+            pass.ask_source = false;
+            let left = self.consult(vec![pass]).await;
+            let (mut granted, mut held) = self.lease(left).await;
+            if let Some(ready) = granted.pop() {
+                return Some(ready);
+            }
+            pass = held.pop()?;
+        }
+        pass.remote_down = true;
+        Some(pass)
+    }
+
+    /// Asks the source until every key has a version that will do, then fills and stores.
+    async fn load(&self, passes: Vec<Pass>, loader: &Arc<dyn Loader>) {
+        let mut left = passes;
+        for _ in 0..ATTEMPTS {
+            if left.is_empty() {
+                return;
+            }
+            left = self.load_once(left, loader).await;
+        }
+        for pass in left {
+            if let Some(overtaken) = pass.overtaken.clone() {
+                // G9: it is an answer, and not to be kept.
+                pass.flight.land(Ok(overtaken));
+                self.lock(&pass.flight.key).leave(&pass.flight);
+                continue;
+            }
+            let floor = pass.flight.need();
+            let found = pass.found;
+            self.fail(&[pass], &Error::BelowFloor { floor, found }).await;
+        }
+    }
+
+    async fn load_once(&self, mut passes: Vec<Pass>, loader: &Arc<dyn Loader>) -> Vec<Pass> {
+        #[cfg(test)]
+        let late_tags = self.is(super::Mutant::LateTags);
+        let wanted: Vec<Wanted> = passes.iter_mut().map(|pass| self.wanted(pass)).collect();
+        let began = self.now();
+        let loaded = loader.load(wanted.clone()).await;
+        let cost = self.now().since(began);
+        let loaded = match loaded {
+            Ok(loaded) if loaded.len() == passes.len() => loaded,
+            Ok(_) => {
+                self.fail(&passes, &Error::Abandoned).await;
+                return Vec::new();
+            }
+            Err(error) => {
+                self.event(&Event::LoadFailed(cost));
+                self.fail(&passes, &Error::Load(LoadError::clone(&error))).await;
+                return Vec::new();
+            }
+        };
+        self.event(&Event::Loaded(cost));
+        let mut behind = Vec::new();
+        let mut landed = Vec::new();
+        for ((mut pass, wanted), loaded) in passes.into_iter().zip(wanted).zip(loaded) {
+            let loaded = settle_absence(loaded, &wanted);
+            #[cfg(test)]
+            if late_tags {
+                pass.tags = self.capture(&pass.tag_names).await;
+            }
+            let mut entry = pass.entry(loaded.version, loaded.body);
+            entry.tags = pass.tags.clone();
+            entry.known_at = began;
+            entry.cost = cost;
+            let mut entry = self.finish(entry, loaded.ttl, &pass.flight.key);
+            if self.remote.is_none()
+                && loaded.origin != Origin::Primary
+                && let Some(entry) = Arc::get_mut(&mut entry)
+            {
+                // A replica's word is as old as the horizon, not as the load.
+                entry.span.trusted_until = Nanos::ZERO;
+            }
+            if self.try_land(&pass, &entry, loaded.origin) {
+                landed.push((pass, entry));
+            } else {
+                self.event(&Event::SourceBehind);
+                if wanted.source == Source::Newest && entry.version >= wanted.floor {
+                    pass.overtaken = Some(Landed {
+                        entry: Arc::clone(&entry),
+                        origin: loaded.origin,
+                        overtaken: true,
+                    });
+                }
+                pass.source = Source::Newest;
+                pass.found = entry.version;
+                behind.push(pass);
+            }
+        }
+        self.fill(landed).await;
+        behind
+    }
+
+    /// What is asked of the source for a pass.
+    fn wanted(&self, pass: &mut Pass) -> Wanted {
+        let partition = self.partitions.at(pass.partition);
+        let unknown = if self.remote.is_some() {
+            pass.remote_down
+        } else {
+            !partition.holds(self.now())
+        };
+        if unknown || self.is_suspect(pass) {
+            // Nobody could tell how far a replica has to be.
+            pass.source = Source::Newest;
+        }
+        Wanted {
+            key: pass.flight.key.clone(),
+            floor: pass.flight.need(),
+            source: pass.source,
+        }
+    }
+
+    /// Lands a flight if the version will do. Under the key's lock, so that nobody who joined since a change gets what
+    /// was before it.
+    fn try_land(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
+        let locked = self.lock(&pass.flight.key);
+        let below = entry.version < pass.flight.need();
+        #[cfg(test)]
+        let below = below && !self.is(super::Mutant::MissingFloor);
+        if !below {
+            pass.flight.land(Ok(Landed {
+                entry: Arc::clone(entry),
+                origin,
+                overtaken: false,
+            }));
+        }
+        drop(locked);
+        !below
+    }
+
+    /// Brings what was loaded to the second level, and to the first where that agrees.
+    async fn fill(&self, landed: Vec<(Pass, Arc<Entry>)>) {
+        let (fill, only_here): (Vec<_>, Vec<_>) = landed
+            .into_iter()
+            .partition(|(pass, _)| pass.lease.is_some() && self.remote.is_some());
+        for (pass, entry) in only_here {
+            self.store(&pass.flight, &entry);
+        }
+        let Some(remote) = &self.remote else { return };
+        if fill.is_empty() {
+            return;
+        }
+        let fills: Vec<Fill> = fill
+            .iter()
+            .filter_map(|(pass, entry)| {
+                Some(Fill {
+                    key: pass.flight.key.clone(),
+                    token: pass.lease?,
+                    version: entry.version,
+                    body: entry.body.clone(),
+                    tags: entry
+                        .tags
+                        .iter()
+                        .map(|(cell, generation)| (cell.name.clone(), *generation))
+                        .collect(),
+                })
+            })
+            .collect();
+        let results = self.ask(RemoteOp::Fill, fills.len(), remote.fill(fills)).await;
+        for ((pass, entry), result) in fill.into_iter().zip(results) {
+            match result {
+                Ok(Filled::Refused) => {
+                    // It changed meanwhile, or somebody else may load it now: what was loaded was for those who waited.
+                    self.event(&Event::FillRefused);
+                    self.lock(&pass.flight.key).leave(&pass.flight);
+                }
+                Ok(Filled::Stored) | Err(_) => self.store(&pass.flight, &entry),
+            }
+        }
+    }
+
+    /// Lands flights with an error, which stays the answer for a while.
+    async fn fail(&self, passes: &[Pass], error: &Error) {
+        for pass in passes {
+            pass.flight.land(Err(error.clone()));
+        }
+        let backoff = self.policy.error_backoff;
+        if !backoff.is_zero() {
+            tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * self.random.unit())).await;
+        }
+        for pass in passes {
+            self.lock(&pass.flight.key).leave(&pass.flight);
+        }
+    }
+
+    /// Sets the entry's span.
+    pub(super) fn finish(&self, mut entry: Entry, ttl: Option<Duration>, key: &Key) -> Arc<Entry> {
+        let previous = self.memory.as_ref().and_then(|memory| memory.peek(key));
+        let bound = self.bound.trusted();
+        entry.span = self
+            .policy
+            .span(&entry, ttl, previous.as_deref(), bound, &self.random);
+        Arc::new(entry)
+    }
+}
+
+/// The newest state of a source that keeps no versions of deleted keys: nothing is there, whatever was.
+fn settle_absence(mut loaded: Loaded, wanted: &Wanted) -> Loaded {
+    if loaded.body == Body::Absent && wanted.source == Source::Newest {
+        loaded.version = loaded.version.max(wanted.floor);
+    }
+    loaded
+}

@@ -1,0 +1,246 @@
+//! Reading: the first level, then a shared flight.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::load::Job;
+use super::{Engine, Outcome};
+use crate::answer::{Answer, Origin, Read};
+use crate::clock::Nanos;
+use crate::error::{Error, checked};
+use crate::flight::Flight;
+use crate::loader::Loader;
+use crate::observe::Event;
+use crate::version::{Key, Version};
+
+/// How often a reader joins another flight because a key changes faster than the source answers.
+const REJOINS: u32 = 3;
+
+/// How a read that the first level could not answer goes on.
+enum Joined {
+    Hit(Answer),
+    Flight(Arc<Flight<Outcome>>),
+    /// A flight of our own, which somebody has to spawn.
+    New(Job),
+}
+
+impl Engine {
+    /// Answers from the cache or by the loader. Dropping the future does not end the load.
+    pub(crate) async fn get_or_load(
+        self: &Arc<Self>,
+        key: &str,
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Result<Answer, Error> {
+        if !read.fresh
+            && let Some(answer) = self.hit(key, read)
+        {
+            if answer.at >= answer.entry.span.early_from {
+                self.refresh(&checked(key)?, &answer, read, loader);
+            }
+            return Ok(answer);
+        }
+        self.fly_with(&checked(key)?, read, loader).await
+    }
+
+    /// Joins a flight or begins one, and waits for it.
+    async fn fly_with(
+        self: &Arc<Self>,
+        key: &Key,
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Result<Answer, Error> {
+        let began = self.now();
+        let mut found = Version::ZERO;
+        for _ in 0..REJOINS {
+            let flight = match self.join(key, read)? {
+                Joined::Hit(answer) => return Ok(answer),
+                Joined::Flight(flight) => flight,
+                Joined::New(job) => {
+                    let flight = Arc::clone(&job.flight);
+                    self.spawn_load(vec![job], Arc::clone(loader));
+                    flight
+                }
+            };
+            match self.land(&flight, read, began).await? {
+                Ok(answer) => return Ok(answer),
+                Err(version) => found = version,
+            }
+        }
+        Err(Error::BelowFloor {
+            floor: read.floor,
+            found,
+        })
+    }
+
+    /// As [`get_or_load`](Self::get_or_load) for many keys: what is missing is read and loaded together.
+    pub(crate) async fn get_many(
+        self: &Arc<Self>,
+        keys: &[&str],
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Vec<Result<Answer, Error>> {
+        let began = self.now();
+        let mut joined = Vec::with_capacity(keys.len());
+        let mut jobs = Vec::new();
+        for key in keys {
+            let one = match (!read.fresh).then(|| self.hit(key, read)).flatten() {
+                Some(answer) => Ok(Joined::Hit(answer)),
+                None => checked(key).and_then(|key| self.join(&key, read)),
+            };
+            joined.push(one.map(|one| match one {
+                Joined::New(job) => {
+                    let flight = Arc::clone(&job.flight);
+                    jobs.push(job);
+                    Joined::Flight(flight)
+                }
+                other => other,
+            }));
+        }
+        if !jobs.is_empty() {
+            self.spawn_load(jobs, Arc::clone(loader));
+        }
+        // They fly together, so waiting for one after the other takes as long as the slowest.
+        let mut answers = Vec::with_capacity(joined.len());
+        for one in joined {
+            answers.push(match one {
+                Ok(Joined::Hit(answer)) => Ok(answer),
+                Ok(Joined::Flight(flight) | Joined::New(Job { flight, .. })) => {
+                    match self.land(&flight, read, began).await {
+                        Ok(Ok(answer)) => Ok(answer),
+                        Ok(Err(_)) => self.fly_with(&flight.key, read, loader).await,
+                        Err(error) => Err(error),
+                    }
+                }
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// Under the key's lock: what the first level has by now, else a flight that will do, else a new one.
+    fn join(&self, key: &Key, read: &Read) -> Result<Joined, Error> {
+        let partition = self.partitions.at(self.partitions.id(key));
+        let mut locked = self.lock(key);
+        let now = self.now();
+        let held = self.memory.as_ref().and_then(|memory| memory.peek(key));
+        if !read.fresh {
+            if let Some(entry) = held.as_ref().filter(|held| self.serves(held, read.floor, now)) {
+                self.answered(Origin::L1);
+                return Ok(Joined::Hit(Answer {
+                    entry: Arc::clone(entry),
+                    origin: Origin::L1,
+                    at: now,
+                }));
+            }
+            if let Some(flight) = locked.flight()
+                && self.joinable(flight, read.floor, now)
+            {
+                return Ok(Joined::Flight(Arc::clone(flight)));
+            }
+        }
+        // What this node has seen, it does not go back behind while it remembers it.
+        let seen = held
+            .filter(|held| now < held.span.hard)
+            .map_or(Version::ZERO, |held| held.version);
+        let raised = locked.flight().map_or(Version::ZERO, |flight| flight.need());
+        let need = read.floor.max(seen).max(raised);
+        let begun = locked.begin(need, now, partition.generation(), !read.tags.is_empty());
+        let flight = begun.map_err(|_| {
+            self.event(&Event::Overloaded);
+            Error::Overloaded
+        })?;
+        Ok(Joined::New(Job {
+            flight,
+            tags: read.tags.clone(),
+            ask_source: read.fresh,
+        }))
+    }
+
+    /// Whether a flight's answer will do for a reader that comes now: it must not be below the floor, nor have begun
+    /// so long ago that a change could have been missed since.
+    fn joinable(&self, flight: &Flight<Outcome>, floor: Version, now: Nanos) -> bool {
+        let partition = self.partitions.at(self.partitions.id(&flight.key));
+        let young = now < flight.began.after(self.bound.trusted());
+        let in_time = young || (!flight.tagged && partition.holds(now));
+        let outcome = flight.landed();
+        let overtaken = matches!(&outcome, Some(Ok(landed)) if landed.entry.version < flight.need());
+        flight.need() >= floor && flight.generation == partition.generation() && in_time && !overtaken
+    }
+
+    /// Has an entry that is still served loaded anew.
+    fn refresh(self: &Arc<Self>, key: &Key, answer: &Answer, read: &Read, loader: &Arc<dyn Loader>) {
+        if !self.policy.is_due(&answer.entry, answer.at, &self.random) {
+            return;
+        }
+        let partition = self.partitions.at(self.partitions.id(key));
+        let mut locked = self.lock(key);
+        if locked.flight().is_some() {
+            return;
+        }
+        let (need, tagged) = (answer.version(), !read.tags.is_empty());
+        let Ok(flight) = locked.begin(need, self.now(), partition.generation(), tagged) else {
+            return;
+        };
+        drop(locked);
+        self.event(&Event::Refreshing);
+        let job = Job {
+            flight,
+            tags: read.tags.clone(),
+            ask_source: true,
+        };
+        self.spawn_load(vec![job], Arc::clone(loader));
+    }
+
+    /// Waits for a flight as long as this reader does, and falls back to what is stale if it may.
+    ///
+    /// The inner error is the version of an answer that is too old for this reader, though not for the flight's first
+    /// one: it has to join another flight.
+    async fn land(
+        &self,
+        flight: &Arc<Flight<Outcome>>,
+        read: &Read,
+        began: Nanos,
+    ) -> Result<Result<Answer, Version>, Error> {
+        let hard = read.wait.unwrap_or(self.policy.hard_timeout);
+        let stale = read.stale.and_then(|up_to| self.stale(&flight.key, read, up_to));
+        let wait = if stale.is_some() {
+            self.policy.soft_timeout.min(hard)
+        } else {
+            hard
+        };
+        let outcome = tokio::time::timeout(wait, flight.wait()).await;
+        let failed = match outcome {
+            Ok(Ok(landed)) => {
+                let entry = landed.entry;
+                let too_old = entry.known_at.after(self.bound.trusted()) <= began;
+                if landed.overtaken && (too_old || entry.version < read.floor) {
+                    return Ok(Err(entry.version));
+                }
+                self.answered(landed.origin);
+                return Ok(Ok(Answer {
+                    entry,
+                    origin: landed.origin,
+                    at: self.now(),
+                }));
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Error::TimedOut(wait),
+        };
+        let answer = stale.ok_or(failed)?;
+        self.answered(Origin::Stale);
+        Ok(Ok(answer))
+    }
+
+    /// What may be served instead of an error (G7).
+    fn stale(&self, key: &Key, read: &Read, up_to: Duration) -> Option<Answer> {
+        let entry = self.memory.as_ref()?.peek(key)?;
+        let at = self.now();
+        let good = !entry.is_marker() && entry.version >= read.floor && entry.age(at) <= up_to;
+        good.then_some(Answer {
+            entry,
+            origin: Origin::Stale,
+            at,
+        })
+    }
+}

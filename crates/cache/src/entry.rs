@@ -1,0 +1,162 @@
+//! What the first level holds for a key.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Nanos;
+use crate::partition::PartitionId;
+use crate::tag::Captured;
+use crate::version::Version;
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Its value.
+    Value(Bytes),
+    /// That it has none: never had, or was deleted.
+    Absent,
+    /// Only that it has reached a version: whoever needs the value has to load it.
+    Unknown,
+}
+
+impl Body {
+    /// Bytes of the value.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Value(bytes) => bytes.len(),
+            Self::Absent | Self::Unknown => 0,
+        }
+    }
+
+    /// Whether there is no value, or an empty one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Bytes that an entry costs beside its key and its value: see the README's formula.
+pub(crate) const OVERHEAD: u64 = 352;
+
+/// A versioned body and what decides how long it may be served.
+pub(crate) struct Entry {
+    pub(crate) body: Body,
+    pub(crate) version: Version,
+    pub(crate) partition: PartitionId,
+    /// The partition's generation when the load began.
+    pub(crate) generation: u64,
+    pub(crate) tags: Captured,
+    /// When it was known to be the newest.
+    pub(crate) known_at: Nanos,
+    /// How old it was then.
+    pub(crate) age_then: Duration,
+    pub(crate) span: Span,
+    /// What loading it took.
+    pub(crate) cost: Duration,
+    pub(crate) touches: Touches,
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// The points in time at which an entry's treatment changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Before this it is within the bound even if nobody validates the partition.
+    pub(crate) trusted_until: Nanos,
+    /// From here on it may be refreshed early.
+    pub(crate) early_from: Nanos,
+    /// From here on it is refreshed by the next reader.
+    pub(crate) soft: Nanos,
+    /// From here on it is served only to who takes stale answers.
+    pub(crate) hard: Nanos,
+}
+
+impl Entry {
+    pub(crate) fn new(version: Version, body: Body, partition: PartitionId, generation: u64) -> Self {
+        let span = Span {
+            trusted_until: Nanos::ZERO,
+            early_from: Nanos::MAX,
+            soft: Nanos::MAX,
+            hard: Nanos::MAX,
+        };
+        Self {
+            body,
+            version,
+            partition,
+            generation,
+            tags: Captured::default(),
+            known_at: Nanos::ZERO,
+            age_then: Duration::ZERO,
+            span,
+            cost: Duration::ZERO,
+            touches: Touches::default(),
+            decoded: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn is_marker(&self) -> bool {
+        self.body == Body::Unknown
+    }
+
+    pub(crate) fn age(&self, now: Nanos) -> Duration {
+        now.since(self.known_at) + self.age_then
+    }
+
+    /// The decoded value, decoded by whoever asks first.
+    pub(crate) fn decoded<V: Send + Sync + 'static, E>(
+        &self,
+        decode: impl FnOnce(&Bytes) -> Result<V, E>,
+    ) -> Option<Result<Arc<V>, E>> {
+        let Body::Value(bytes) = &self.body else {
+            return None;
+        };
+        if let Some(held) = self.decoded.get()
+            && let Ok(value) = Arc::clone(held).downcast::<V>()
+        {
+            return Some(Ok(value));
+        }
+        Some(decode(bytes).map(|value| {
+            let value = Arc::new(value);
+            // Whoever was first is kept; equal bytes decode to equal values, so either will do.
+            self.decoded.get_or_init(|| Arc::<V>::clone(&value));
+            value
+        }))
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("version", &self.version)
+            .field("bytes", &self.body.len())
+            .field("generation", &self.generation)
+            .field("span", &self.span)
+            .finish_non_exhaustive()
+    }
+}
+
+/// In how many ticks of the coarse clock an entry was read. A hot entry is counted once a tick, so that its readers
+/// do not fight over a cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Touches {
+    last: AtomicU64,
+    count: AtomicU32,
+}
+
+impl Touches {
+    pub(crate) fn touch(&self, now: Nanos) {
+        if self.last.load(Ordering::Relaxed) != now.as_nanos() {
+            self.last.store(now.as_nanos(), Ordering::Relaxed);
+            // Two readers may count one tick twice, or once: it is an estimate.
+            let count = self.count.load(Ordering::Relaxed);
+            self.count.store(count.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,234 @@
+//! The flight table: loads under way, at most one a key that readers may join.
+//!
+//! A key's shard lock is also *the* lock for writing that key to the first level. That makes "is my load still
+//! wanted? then store it" one step against "this key has changed":
+//!
+//! - **F1** A change raises the flight's need and lowers the first level under the key's lock; a flight stores under
+//!   the same lock, and only a version that its need allows. So a load that began before a change is never stored
+//!   after it.
+//! - **F2** A flight that was superseded by a newer one stores nothing.
+//! - **F3** Every flight lands, whatever becomes of its task, and every waiter hears of it.
+//! - **F4** At most `most` flights are in the air.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::clock::Nanos;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use crate::version::{Key, Version};
+
+/// A load under way.
+#[derive(Debug)]
+pub(crate) struct Flight<T> {
+    pub(crate) key: Key,
+    pub(crate) began: Nanos,
+    /// Its partition's generation when it began.
+    pub(crate) generation: u64,
+    /// Whether what it loads has tags, which a reader that comes late can't know to have held all the time.
+    pub(crate) tagged: bool,
+    need: AtomicU64,
+    state: Mutex<State<T>>,
+    live: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Flying { wakers: Vec<(u64, Waker)>, next: u64 },
+    Landed(T),
+}
+
+impl<T: Clone> Flight<T> {
+    /// The least version it may answer with. Changes raise it under the key's lock.
+    pub(crate) fn need(&self) -> Version {
+        Version::new(self.need.load(Ordering::Acquire))
+    }
+
+    /// What this very flight has learned the key has reached. Raising is monotone, so it needs no lock.
+    pub(crate) fn raise(&self, version: Version) {
+        self.need.fetch_max(version.get(), Ordering::AcqRel);
+    }
+
+    /// The outcome, once there is one.
+    pub(crate) fn landed(&self) -> Option<T> {
+        match &*lock(&self.state) {
+            State::Flying { .. } => None,
+            State::Landed(outcome) => Some(outcome.clone()),
+        }
+    }
+
+    /// F3: the first outcome counts, later ones are ignored.
+    pub(crate) fn land(&self, outcome: T) {
+        let mut state = lock(&self.state);
+        if matches!(*state, State::Landed(_)) {
+            return;
+        }
+        let before = std::mem::replace(&mut *state, State::Landed(outcome));
+        drop(state);
+        self.live.fetch_sub(1, Ordering::AcqRel);
+        if let State::Flying { wakers, .. } = before {
+            for (_, waker) in wakers {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Waits for the outcome. Dropping the future takes nothing from the load or from other waiters.
+    pub(crate) fn wait(self: &Arc<Self>) -> Wait<T> {
+        Wait {
+            flight: Arc::clone(self),
+            id: None,
+        }
+    }
+}
+
+/// Somebody waiting for a flight.
+#[derive(Debug)]
+pub(crate) struct Wait<T> {
+    flight: Arc<Flight<T>>,
+    id: Option<u64>,
+}
+
+impl<T: Clone> Future for Wait<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let flight = Arc::clone(&self.flight);
+        let mut state = lock(&flight.state);
+        match &mut *state {
+            State::Landed(outcome) => Poll::Ready(outcome.clone()),
+            State::Flying { wakers, next } => {
+                let known = self
+                    .id
+                    .and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
+                if let Some((_, waker)) = known {
+                    waker.clone_from(context.waker());
+                } else {
+                    *next += 1;
+                    self.id = Some(*next);
+                    wakers.push((*next, context.waker().clone()));
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for Wait<T> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id
+            && let State::Flying { wakers, .. } = &mut *lock(&self.flight.state)
+        {
+            wakers.retain(|(held, _)| *held != id);
+        }
+    }
+}
+
+type Shard<T> = HashMap<Key, Arc<Flight<T>>>;
+
+/// The loads of a cache.
+#[derive(Debug)]
+pub(crate) struct Flights<T> {
+    shards: Box<[Mutex<Shard<T>>]>,
+    live: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// As many loads are under way as may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl<T: Clone> Flights<T> {
+    pub(crate) fn new(shards: usize, most: usize) -> Self {
+        Self {
+            shards: (0..shards.max(1)).map(|_| Mutex::new(HashMap::new())).collect(),
+            live: Arc::new(AtomicUsize::new(0)),
+            most,
+        }
+    }
+
+    /// Loads in the air.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Takes the key's lock. `hash` may be any function of the key, the same for each call.
+    pub(crate) fn lock<'a>(&'a self, key: &'a Key, hash: usize) -> Locked<'a, T> {
+        Locked {
+            flights: lock(&self.shards[hash % self.shards.len()]),
+            table: self,
+            key,
+        }
+    }
+}
+
+/// A key's lock, held.
+pub(crate) struct Locked<'a, T> {
+    flights: MutexGuard<'a, Shard<T>>,
+    table: &'a Flights<T>,
+    key: &'a Key,
+}
+
+impl<T: Clone> Locked<'_, T> {
+    /// The flight that readers may join.
+    pub(crate) fn flight(&self) -> Option<&Arc<Flight<T>>> {
+        self.flights.get(self.key.as_str())
+    }
+
+    /// Begins a flight, in the place of the one there may be (F2).
+    pub(crate) fn begin(
+        &mut self,
+        need: Version,
+        began: Nanos,
+        generation: u64,
+        tagged: bool,
+    ) -> Result<Arc<Flight<T>>, Full> {
+        if self.table.live.fetch_add(1, Ordering::AcqRel) >= self.table.most {
+            self.table.live.fetch_sub(1, Ordering::AcqRel); // F4
+            return Err(Full);
+        }
+        let flight = Arc::new(Flight {
+            key: self.key.clone(),
+            began,
+            generation,
+            tagged,
+            need: AtomicU64::new(need.get()),
+            state: Mutex::new(State::Flying {
+                wakers: Vec::new(),
+                next: 0,
+            }),
+            live: Arc::clone(&self.table.live),
+        });
+        self.flights.insert(self.key.clone(), Arc::clone(&flight));
+        Ok(flight)
+    }
+
+    /// F1: the key has reached this version.
+    pub(crate) fn raise(&self, version: Version) -> bool {
+        self.flight().is_some_and(|flight| {
+            flight.need.fetch_max(version.get(), Ordering::AcqRel);
+            true
+        })
+    }
+
+    /// Whether this flight is the key's current one, and so may store (F2).
+    pub(crate) fn is_current(&self, flight: &Arc<Flight<T>>) -> bool {
+        self.flight().is_some_and(|current| Arc::ptr_eq(current, flight))
+    }
+
+    /// Ends the flight's place in the table.
+    pub(crate) fn leave(&mut self, flight: &Arc<Flight<T>>) {
+        if self.is_current(flight) {
+            self.flights.remove(self.key.as_str());
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

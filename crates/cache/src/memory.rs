@@ -1,0 +1,174 @@
+//! The first level: `quick_cache`, weighed in bytes.
+//!
+//! Whoever writes to it holds the key's lock in the flight table; readers hold nothing.
+//!
+//! - **L1** A version is never replaced by a lower one.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::entry::{Entry, OVERHEAD};
+use crate::version::Key;
+
+/// Weighs an entry in bytes, but never below the share that keeps the number of entries within its limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes {
+    least: u64,
+}
+
+impl Weighter<Key, Arc<Entry>> for Bytes {
+    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
+        weight(key.len(), entry.body.len()).max(self.least)
+    }
+}
+
+/// Bytes that an entry is accounted with.
+pub(crate) fn weight(key: usize, body: usize) -> u64 {
+    (key as u64) + (body as u64) + OVERHEAD
+}
+
+/// How big the first level may get.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    pub(crate) item: u64,
+}
+
+impl Limits {
+    /// As many shards as the machine profits from, while one of them holds several of the largest items.
+    fn shards(&self) -> usize {
+        const ITEMS_A_SHARD: u64 = 8;
+        let wanted = std::thread::available_parallelism().map_or(4, usize::from) * 4;
+        let by_size = self.bytes / (self.item + OVERHEAD).saturating_mul(ITEMS_A_SHARD).max(1);
+        let by_count = self.entries / 32;
+        let most = usize::try_from(by_size.min(by_count))
+            .unwrap_or(usize::MAX)
+            .max(1);
+        // The library rounds up to a power of two.
+        let most = 1_usize << (usize::BITS - 1 - most.leading_zeros());
+        wanted.next_power_of_two().min(most)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    cache: Cache<Key, Arc<Entry>, Bytes>,
+    limits: Limits,
+}
+
+impl Memory {
+    /// The builder has checked that both limits are positive, which is all the library asks for.
+    pub(crate) fn new(limits: Limits) -> Option<Self> {
+        let least = limits.bytes.div_ceil(limits.entries.max(1));
+        let options = OptionsBuilder::new()
+            .shards(limits.shards())
+            .estimated_items_capacity(usize::try_from(limits.entries).unwrap_or(usize::MAX))
+            .weight_capacity(limits.bytes)
+            .build()
+            .ok()?;
+        let lifecycle = quick_cache::sync::DefaultLifecycle::default();
+        let cache = Cache::with_options(options, Bytes { least }, DefaultHashBuilder::default(), lifecycle);
+        Some(Self { cache, limits })
+    }
+
+    /// A read that counts as a use.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.cache.get(key)
+    }
+
+    /// A look that does not.
+    pub(crate) fn peek(&self, key: &str) -> Option<Arc<Entry>> {
+        self.cache.peek(key)
+    }
+
+    /// Stores, unless a newer version is held (L1) or the item is too large, which then leaves nothing older behind.
+    pub(crate) fn upsert(&self, key: &Key, entry: Arc<Entry>) -> bool {
+        if let Some(held) = self.cache.peek(key.as_str())
+            && (held.version > entry.version || (held.version == entry.version && entry.is_marker()))
+        {
+            return false;
+        }
+        if self.is_oversize(entry.body.len()) {
+            self.cache.remove(key.as_str());
+            return false;
+        }
+        self.cache.insert(key.clone(), entry);
+        true
+    }
+
+    /// Whether a body of so many bytes is not taken.
+    pub(crate) fn is_oversize(&self, bytes: usize) -> bool {
+        bytes as u64 > self.limits.item
+    }
+
+    #[cfg(test)]
+    pub(crate) fn insert_blindly(&self, key: &Key, entry: Arc<Entry>) {
+        self.cache.insert(key.clone(), entry);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.cache.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.cache.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Body;
+    use crate::version::Version;
+
+    fn memory(entries: u64, bytes: u64, item: u64) -> Memory {
+        Memory::new(Limits { entries, bytes, item }).unwrap()
+    }
+
+    fn value(version: u64, bytes: usize) -> Arc<Entry> {
+        let body = Body::Value(vec![0; bytes].into());
+        Arc::new(Entry::new(Version::new(version), body, 0, 1))
+    }
+
+    #[test]
+    fn an_older_version_replaces_nothing() {
+        let memory = memory(100, 1 << 20, 1 << 10);
+        let key = Key::from("k");
+        assert!(memory.upsert(&key, value(2, 1)));
+        assert!(!memory.upsert(&key, value(1, 1)));
+        let marker = || Arc::new(Entry::new(Version::new(2), Body::Unknown, 0, 1));
+        assert!(!memory.upsert(&key, marker()), "a marker says less than a value");
+        assert_eq!(memory.peek("k").unwrap().version.get(), 2);
+    }
+
+    #[test]
+    fn the_largest_item_is_held_whatever_the_number_of_cores() {
+        let memory = memory(10_000, 16 << 20, 1 << 20);
+        let key = Key::from("large");
+        assert!(memory.upsert(&key, value(1, 1 << 20)));
+        assert!(memory.peek("large").is_some());
+        assert!(!memory.upsert(&key, value(2, (1 << 20) + 1)));
+        assert!(memory.peek("large").is_none(), "nothing older is left behind");
+    }
+
+    #[test]
+    fn neither_limit_is_exceeded() {
+        let few = memory(64, 1 << 30, 1 << 10);
+        let small = memory(100_000, 64 << 10, 1 << 10);
+        for number in 0..10_000 {
+            let key = Key::from(format!("k{number}"));
+            few.upsert(&key, value(1, 10));
+            small.upsert(&key, value(1, 100));
+        }
+        assert!(few.len() <= 64, "{}", few.len());
+        assert!(small.weight() <= 64 << 10, "{}", small.weight());
+        assert!(small.len() > 50);
+    }
+}

@@ -1,0 +1,55 @@
+//! Listening to the partitions' channels. What is missed, doubled or late is the coherence protocol's business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+
+use super::link::{Dial, Link, Push, connected};
+use super::wire;
+use crate::remote::Logged;
+
+/// How long until what was not subscribed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Listens until it is dropped.
+pub(super) async fn listen(dial: Dial, channels: Vec<String>, sink: mpsc::Sender<Logged>) {
+    let push = Push(Arc::new(move |info: PushInfo| {
+        if let Some(logged) = understood(&info) {
+            // A full inbox is a gap like any other.
+            drop(sink.try_send(logged));
+        }
+    }));
+    let mut link = connected(&dial, Some(push)).await;
+    let mut left = channels;
+    loop {
+        let mut missing = Vec::new();
+        for channel in left {
+            let done = match &mut link {
+                Link::Managed(link) => link.subscribe(&channel).await,
+                Link::Cluster(link) => link.ssubscribe(&channel).await,
+                Link::Plain(link) => link.subscribe(&channel).await,
+            };
+            if done.is_err() {
+                missing.push(channel);
+            }
+        }
+        if missing.is_empty() {
+            // From here on the library subscribes again whenever it has connected again.
+            return std::future::pending().await;
+        }
+        left = missing;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn understood(info: &PushInfo) -> Option<Logged> {
+    if !matches!(info.kind, PushKind::Message | PushKind::SMessage) {
+        return None;
+    }
+    match info.data.last()? {
+        Value::BulkString(bytes) => wire::logged(bytes),
+        _ => None,
+    }
+}
