@@ -133,48 +133,53 @@ fn a_server_waits_for_its_database_and_survives_its_absence() {
     assert_eq!(kept["id"], "c");
 }
 
+/// What a client sees of an installation.
+fn shown(client: &Client) -> [Value; 4] {
+    [
+        "/v1/contexts/c",
+        "/v1/contexts/c/items",
+        "/v1/contexts/f/items",
+        "/v1/contexts",
+    ]
+    .map(|path| client.get(path).ok())
+}
+
+/// A body with what text can be hard with.
+fn item(n: u64) -> (String, String) {
+    (format!("item {n} \u{1F600} \\u0000"), format!("k{n}"))
+}
+
+/// An embedded installation with keys, a truncated context, a fork and a deleted one; answers what clients see.
+fn installation(home: &std::path::Path) -> [Value; 4] {
+    let server = Server::in_folder(home);
+    let client = server.client();
+    let context = r#"{"id":"c","agent_id":"a","labels":["x"],"metadata":{"b":1}}"#;
+    client.post("/v1/contexts", context).ok();
+    for n in 0..30 {
+        let (content, key) = item(n);
+        append(&client, "c", &content, &[("idempotency-key", &key)]);
+    }
+    client
+        .post("/v1/contexts/c/truncate", r#"{"max_tokens":120}"#)
+        .ok();
+    client
+        .post("/v1/contexts/c/fork", r#"{"context":{"id":"f","agent_id":"b"}}"#)
+        .ok();
+    append(&client, "f", "only in the fork", &[]);
+    client
+        .post("/v1/contexts", r#"{"id":"gone","agent_id":"a"}"#)
+        .ok();
+    assert_eq!(client.delete("/v1/contexts/gone").status, 204);
+    let shown = shown(&client);
+    server.stop();
+    shown
+}
+
 #[test]
 #[ignore = "needs services"]
 fn an_embedded_installation_moves_with_one_command() {
     let home = folder();
-    let before = {
-        let server = Server::in_folder(home.path());
-        let client = server.client();
-        client
-            .post(
-                "/v1/contexts",
-                r#"{"id":"c","agent_id":"a","labels":["x"],"metadata":{"b":1}}"#,
-            )
-            .ok();
-        for n in 0..30 {
-            append(
-                &client,
-                "c",
-                &format!("item {n} \u{1F600} \\u0000"),
-                &[("idempotency-key", &format!("k{n}"))],
-            );
-        }
-        client
-            .post("/v1/contexts/c/truncate", r#"{"max_tokens":120}"#)
-            .ok();
-        client
-            .post("/v1/contexts/c/fork", r#"{"context":{"id":"f","agent_id":"b"}}"#)
-            .ok();
-        append(&client, "f", "only in the fork", &[]);
-        client
-            .post("/v1/contexts", r#"{"id":"gone","agent_id":"a"}"#)
-            .ok();
-        assert_eq!(client.delete("/v1/contexts/gone").status, 204);
-        let before = [
-            "/v1/contexts/c",
-            "/v1/contexts/c/items",
-            "/v1/contexts/f/items",
-            "/v1/contexts",
-        ]
-        .map(|path| client.get(path).ok());
-        server.stop();
-        before
-    };
+    let before = installation(home.path());
     let dsn = database();
     let into = |folder: &std::path::Path| {
         contextkeep(folder)
@@ -192,21 +197,10 @@ fn an_embedded_installation_moves_with_one_command() {
     );
     let server = on(&dsn).up(Folder::Own(folder()));
     let client = server.client();
-    let after = [
-        "/v1/contexts/c",
-        "/v1/contexts/c/items",
-        "/v1/contexts/f/items",
-        "/v1/contexts",
-    ]
-    .map(|path| client.get(path).ok());
-    assert_eq!(before, after);
+    assert_eq!(before, shown(&client));
     // Keys of before are known, numbers go on.
-    let again = append(
-        &client,
-        "c",
-        "item 3 \u{1F600} \\u0000",
-        &[("idempotency-key", "k3")],
-    );
+    let (content, key) = item(3);
+    let again = append(&client, "c", &content, &[("idempotency-key", &key)]);
     assert_eq!(again["first_seq"], 4);
     assert_eq!(append(&client, "c", "after the move", &[])["first_seq"], 31);
     let found = eventually("what was moved is found", || {
@@ -215,18 +209,9 @@ fn an_embedded_installation_moves_with_one_command() {
     });
     assert_eq!(found["hits"][0]["context_id"], "f");
     // A second time there is something in the way, and nothing is lost.
-    let refused = into(home.path());
-    assert!(!refused.status.success());
-    assert!(
-        text(&refused.stderr).contains("has contexts already"),
-        "{}",
-        text(&refused.stderr)
-    );
-    let mistyped = into(folder().path());
-    assert!(
-        text(&mistyped.stderr).contains("no contextkeep.db"),
-        "{}",
-        text(&mistyped.stderr)
-    );
+    let refused = text(&into(home.path()).stderr);
+    assert!(refused.contains("has contexts already"), "{refused}");
+    let mistyped = text(&into(folder().path()).stderr);
+    assert!(mistyped.contains("no contextkeep.db"), "{mistyped}");
     run_ok(home.path(), &["ctx", "list"]);
 }
