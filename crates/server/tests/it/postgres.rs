@@ -184,7 +184,7 @@ fn an_embedded_installation_moves_with_one_command() {
     let into = |folder: &std::path::Path| {
         contextkeep(folder)
             .env("CONTEXTKEEP_CONTEXT_MANAGER__DATABASE__DSN", &dsn)
-            .args(["import", "--from-embedded", "contextkeep-data"])
+            .args(["import", "--from-embedded", "data"])
             .output()
             .unwrap()
     };
