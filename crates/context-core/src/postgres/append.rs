@@ -72,7 +72,7 @@ impl Appender {
     pub(super) fn start(
         servers: &Arc<Replicas>,
         settings: GroupSettings,
-        committed: Arc<dyn Fn(u64) + Send + Sync>,
+        committed: &Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Self {
         let waiting = Arc::new(Waiting::default());
         let lanes = (0..settings.lanes.max(1))
@@ -132,15 +132,14 @@ impl Appender {
         hasher.write(key.tenant.as_str().as_bytes());
         hasher.write(key.id.as_str().as_bytes());
         let lane = usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or(0);
-        let sent = self.lanes.get(lane).map(|lane| lane.send(job));
-        match sent {
-            Some(Ok(())) => Ok(outcome),
-            Some(Err(refused)) => {
-                self.waiting.done(&refused.0);
-                Err(Error::internal("a lane of appends has ended"))
-            }
-            None => Err(Error::internal("there is no lane for appends")),
+        let Some(lane) = self.lanes.get(lane) else {
+            return Err(Error::internal("there is no lane for appends"));
+        };
+        if let Err(refused) = lane.send(job) {
+            self.waiting.done(&refused.0);
+            return Err(Error::internal("a lane of appends has ended"));
         }
+        Ok(outcome)
     }
 
     /// Appends that wait for their commit.

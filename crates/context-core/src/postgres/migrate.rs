@@ -14,7 +14,7 @@ const HISTORY: &str = "contextkeep.schema_history";
 const LOCK: i64 = 0x636f_6e74_6b65_6570;
 
 /// Longest wait for another server that migrates.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 
 mod embedded {
     refinery::embed_migrations!("migrations/postgres");

@@ -168,7 +168,6 @@ impl Reads {
             slow: true,
         };
         match (session.consistency(), token.position()) {
-            (Consistency::Strong, _) => strong(),
             (Consistency::Any, _) => Demand {
                 consistency: Freshness::Any,
                 floor: None,
@@ -176,8 +175,8 @@ impl Reads {
             },
             (Consistency::Bounded, _) => at_most(None),
             (Consistency::Session, None) if token.is_empty() => at_most(None),
-            // It has seen something, and where that is in the log is not known.
-            (Consistency::Session, None) => strong(),
+            // Of the session: it has seen something, and where that is in the log is not known.
+            (Consistency::Strong, _) | (Consistency::Session, None) => strong(),
             (Consistency::Session, Some(_)) if token.has_overflowed() => strong(),
             (Consistency::Session, Some((epoch, lsn))) => at_most(Some(Floor {
                 epoch: inside(epoch),

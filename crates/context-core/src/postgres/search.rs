@@ -95,38 +95,35 @@ pub(super) async fn search(
     let wanted = tsquery(&query.query, tenant);
     let role = query.role.map(crate::Role::as_str);
     let (offset, limit) = (i64::from(query.offset), i64::from(query.limit) + 1);
-    let rows = match &query.context {
-        Some(id) => {
-            let key = ContextKey::new(tenant.clone(), id.clone());
-            let head = match read::head_in(session, &key, now).await? {
-                Ok(head) => head,
-                Err(error) => return Ok(Err(error)),
-            };
-            let (first, last) = (head.context.first_seq, head.context.next_seq);
-            let params: [&(dyn ToSql + Sync); 7] = [
-                &wanted,
-                &head.stream_no,
-                &super::rows::int(first),
-                &(super::rows::int(last) - 1),
-                &role,
-                &offset,
-                &limit,
-            ];
-            session.query(&WITHIN, &params).await?
-        }
-        None => {
-            let ranked = (offset + limit) * 4 + RESERVE;
-            let params: [&(dyn ToSql + Sync); 7] = [
-                &wanted,
-                &ranked,
-                &tenant.as_str(),
-                &now.as_micros(),
-                &role,
-                &offset,
-                &limit,
-            ];
-            session.query(&EVERYWHERE, &params).await?
-        }
+    let rows = if let Some(id) = &query.context {
+        let key = ContextKey::new(tenant.clone(), id.clone());
+        let head = match read::head_in(session, &key, now).await? {
+            Ok(head) => head,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (first, last) = (head.context.first_seq, head.context.next_seq);
+        let params: [&(dyn ToSql + Sync); 7] = [
+            &wanted,
+            &head.stream_no,
+            &super::rows::int(first),
+            &(super::rows::int(last) - 1),
+            &role,
+            &offset,
+            &limit,
+        ];
+        session.query(&WITHIN, &params).await?
+    } else {
+        let ranked = (offset + limit) * 4 + RESERVE;
+        let params: [&(dyn ToSql + Sync); 7] = [
+            &wanted,
+            &ranked,
+            &tenant.as_str(),
+            &now.as_micros(),
+            &role,
+            &offset,
+            &limit,
+        ];
+        session.query(&EVERYWHERE, &params).await?
     };
     let lag_items = indexer::lag(session).await?;
     Ok(lag_items.and_then(|lag_items| page_of(&rows, query, lag_items)))
@@ -164,10 +161,10 @@ fn tsquery(query: &Query, tenant: &TenantId) -> String {
     let group = |terms: &[Term]| terms.iter().map(phrase).collect::<Vec<_>>().join(" | ");
     let mut wanted = format!("'{}'", indexer::tenant_word(tenant.as_str()));
     for terms in &query.required {
-        wanted.push_str(&format!(" & ({})", group(terms)));
+        wanted.extend([" & (", &group(terms), ")"]);
     }
     for term in &query.excluded {
-        wanted.push_str(&format!(" & !({})", phrase(term)));
+        wanted.extend([" & !(", &phrase(term), ")"]);
     }
     wanted
 }

@@ -12,6 +12,7 @@ use crate::clock::ManualClock;
 
 mod faults;
 mod history;
+mod insight;
 mod load;
 mod plans;
 mod schema;
@@ -73,7 +74,7 @@ async fn run(dsn: &str, sql: &str) {
 }
 
 fn shared() -> String {
-    Services::attach().urls.pg_primary.clone()
+    Services::attach().urls.pg_primary
 }
 
 async fn scratch(clock: Arc<ManualClock>) -> (Arc<dyn ContextStore>, Scratch) {

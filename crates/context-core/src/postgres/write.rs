@@ -101,7 +101,7 @@ pub(super) async fn create(
         get(row, 0)?
     } else {
         match lock(session, &key, None, now).await {
-            Ok(head) => return found(new, head),
+            Ok(head) => return found(&new, head),
             Err(super::transaction::Failure::Refused(Error::NotFound)) => {}
             Err(failure) => return Err(failure),
         }
@@ -140,7 +140,7 @@ pub(super) async fn create(
     })
 }
 
-fn found(new: NewContext, head: Head) -> Outcome<Created> {
+fn found(new: &NewContext, head: Head) -> Outcome<Created> {
     match new.differs_from(&head.context) {
         Some(field) => Err(Error::ContextDiffers { field }.into()),
         None => Ok(Created {

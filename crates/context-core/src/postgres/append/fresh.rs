@@ -85,7 +85,7 @@ struct Items<'job> {
 #[derive(Default)]
 struct Keys<'job> {
     owners: Vec<i32>,
-    keys: Vec<&'job str>,
+    names: Vec<&'job str>,
     fingerprints: Vec<&'job [u8]>,
     firsts: Vec<i64>,
     lasts: Vec<i64>,
@@ -149,7 +149,7 @@ pub(super) async fn commit(
         &items.columns.links,
         &items.columns.bodies,
         &keys.owners,
-        &keys.keys,
+        &keys.names,
         &keys.fingerprints,
         &keys.firsts,
         &keys.lasts,
@@ -287,7 +287,7 @@ impl<'job> Keys<'job> {
     fn add(&mut self, job: &'job Job, place: Place) {
         if let Some(idempotency) = &job.append.idempotency {
             self.owners.push(number(place.context));
-            self.keys.push(idempotency.key.as_str());
+            self.names.push(idempotency.key.as_str());
             self.fingerprints.push(&idempotency.fingerprint);
             self.firsts.push(place.offset);
             self.lasts.push(place.offset + place.count - 1);

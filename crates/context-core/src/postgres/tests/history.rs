@@ -91,7 +91,7 @@ impl History {
             let patience = if naming != Naming::None && dice.roll(4) == 0 {
                 Duration::from_micros(dice.roll(2000))
             } else {
-                Duration::from_secs(60)
+                Duration::from_mins(1)
             };
             let outcome = tokio::time::timeout(patience, store.append(&key(context), append.clone())).await;
             match outcome {

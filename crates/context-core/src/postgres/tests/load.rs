@@ -1,8 +1,8 @@
 //! Many appenders at once.
 
-use super::history::{Dice, History, append_of, create, key};
 use super::*;
 use crate::store::ContextStore;
+use history::{Dice, History, append_of, create, key};
 
 const APPENDERS: u64 = 200;
 const APPENDS: u64 = 10;
@@ -55,14 +55,14 @@ async fn one_append_that_is_refused_does_not_touch_its_neighbours() {
     let good: Vec<_> = (0..50u64)
         .map(|n| {
             let store = store.clone();
-            let append = append_of(&format!("good.{n}"), super::history::Naming::Key, 1);
+            let append = append_of(&format!("good.{n}"), history::Naming::Key, 1);
             tokio::spawn(async move { store.append(&key(n % 4), append).await })
         })
         .collect();
     let bad: Vec<_> = (0..50u64)
         .map(|n| {
             let store = store.clone();
-            let mut append = append_of(&format!("bad.{n}"), super::history::Naming::Key, 1);
+            let mut append = append_of(&format!("bad.{n}"), history::Naming::Key, 1);
             // Half of them name a version that is not there, half a context.
             let context = if n % 2 == 0 { n % 4 } else { 1000 + n };
             append.expected = (n % 2 == 0).then_some(1_000_000);
@@ -98,7 +98,7 @@ async fn a_full_queue_refuses_and_forgets_nothing() {
     let appends: Vec<_> = (0..200)
         .map(|n| {
             let store = store.clone();
-            let append = append_of(&format!("{n}"), super::history::Naming::None, 1);
+            let append = append_of(&format!("{n}"), history::Naming::None, 1);
             tokio::spawn(async move { store.append(&key(0), append).await })
         })
         .collect();

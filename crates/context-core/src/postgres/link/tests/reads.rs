@@ -87,8 +87,8 @@ async fn a_transaction_is_one_round_trip_and_all_or_nothing() {
         .await
         .unwrap_err();
     assert_eq!(
-        (fault.kind(), fault.constraint()),
-        (Kind::Constraint, Some("t_pkey"))
+        (fault.kind(), fault.sqlstate()),
+        (Kind::Constraint, Some("23505"))
     );
     assert!(fault.is_not_applied());
     // The session goes on, and nothing of the failed one is there.
