@@ -88,6 +88,11 @@ pub struct StatementInsight {
 /// Buckets of [`StatementInsight::buckets`].
 pub const BUCKETS: usize = counts::BUCKETS;
 
+/// The limits of all buckets but the last.
+pub fn limits() -> [Duration; BUCKETS - 1] {
+    counts::BOUNDS.map(Duration::from_micros)
+}
+
 /// The calls whose duration is at most `up_to` and above that of the bucket before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
