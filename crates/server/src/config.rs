@@ -14,7 +14,6 @@ use contextkeep_core::settings::{
 };
 use contextkeep_resilience::BreakerSettings;
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthSettings;

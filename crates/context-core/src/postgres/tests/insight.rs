@@ -14,6 +14,8 @@ const SOON: Duration = Duration::from_mins(1);
 
 /// A store to which every statement is slow.
 async fn watched(scratch: &Scratch) -> Arc<PgContextStore> {
+    // The schema comes first: the indexer of a store tries its statements from the start.
+    scratch.open(Arc::new(crate::SystemClock)).await.close().await;
     let settings = PostgresSettings {
         monitoring: MonitoringSettings {
             slow_query_threshold: Duration::ZERO,
@@ -37,7 +39,10 @@ fn key() -> ContextKey {
 /// A create, an append, reads and a search.
 async fn work(store: &PgContextStore) {
     let key = key();
-    let new = NewContext::of_agent("planner-7f").with_id(key.id.clone());
+    let new = NewContext {
+        tokenizer: Some(crate::Tokenizer::Estimate),
+        ..NewContext::of_agent("planner-7f").with_id(key.id.clone())
+    };
     store.create(&key.tenant, new).await.unwrap();
     store
         .append(&key, append_of("body-7f", Naming::None, 2))
