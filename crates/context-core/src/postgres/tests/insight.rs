@@ -81,7 +81,7 @@ async fn statements_are_counted_and_noted_without_their_values() {
     assert!(calls(&insight, "append_fresh") >= 1, "{:?}", insight.statements);
     assert_eq!(insight.slow.len(), SLOW_MAX);
     assert!(insight.slow.iter().all(|slow| &*slow.endpoint == "primary"));
-    let total: Duration = insight.statements.iter().map(|s| s.total()).sum();
+    let total: Duration = insight.statements.iter().map(StatementInsight::total).sum();
     assert!(total > Duration::ZERO);
 
     let server = &insight.servers[0];

@@ -139,11 +139,14 @@ async fn the_deadline_is_the_server_s_statement_timeout() {
     session.rollback().await.unwrap();
 
     let deadline = Deadline::within(Duration::from_secs(5), &TokioClock);
-    let told = deadline::scope(deadline, async {
-        let mut session = endpoint.session().await.unwrap();
-        session.begin().await.unwrap();
-        session.query(&TIMEOUT, &[]).await.unwrap()[0].get::<_, String>(0)
-    })
+    let told = deadline::scope(
+        deadline,
+        Box::pin(async {
+            let mut session = endpoint.session().await.unwrap();
+            session.begin().await.unwrap();
+            session.query(&TIMEOUT, &[]).await.unwrap()[0].get::<_, String>(0)
+        }),
+    )
     .await;
     let ms: u64 = told.trim_end_matches("ms").trim_end_matches('s').parse().unwrap();
     assert!(ms <= 5000, "{told}");
