@@ -57,13 +57,6 @@ impl Tokenizer {
     }
 
     #[cfg(feature = "tokenizers")]
-    #[cfg_attr(
-        not(feature = "tokenizers"),
-        expect(
-            clippy::unused_self,
-            reason = "without exact counts all tokenizers count alike"
-        )
-    )]
     fn count_text(self, text: &str) -> usize {
         match self {
             Self::O200kBase => bpe_openai::o200k_base().count(text),
@@ -73,6 +66,10 @@ impl Tokenizer {
     }
 
     #[cfg(not(feature = "tokenizers"))]
+    #[expect(
+        clippy::unused_self,
+        reason = "without exact counts all tokenizers count alike"
+    )]
     fn count_text(self, text: &str) -> usize {
         text.len().div_ceil(4)
     }
