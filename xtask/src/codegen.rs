@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// The table: which page is the standard output of which command. Pages are added here and nowhere else.
-const PAGES: [Page; 6] = [
+const PAGES: [Page; 7] = [
     Page {
         path: "docs/reference/configuration.md",
         cargo: &[
@@ -32,6 +32,10 @@ const PAGES: [Page; 6] = [
     Page {
         path: "docs/reference/openapi.json",
         cargo: &["run", "-q", "-p", "contextkeep-server", "--", "docs", "openapi"],
+    },
+    Page {
+        path: "docs/reference/metrics.md",
+        cargo: &["run", "-q", "-p", "contextkeep-server", "--", "docs", "metrics"],
     },
     Page {
         path: "docs/reference/cli.md",

@@ -7,20 +7,12 @@
 mod append;
 mod group;
 mod indexer;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "gauges and insight are built on the rest of it"
-    )
-)]
+pub mod insight;
 pub(crate) mod link;
 mod migrate;
 mod purge;
 mod read;
 mod replace;
-#[cfg_attr(not(test), expect(dead_code, reason = "gauges are built on the rest of it"))]
 pub(crate) mod replicas;
 mod routed;
 mod rows;
@@ -41,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::append::{Appender, GroupSettings};
 use self::indexer::Indexer;
-use self::link::{Address, Endpoint, LinkSettings, NoWatch, Session, Statement};
+use self::insight::{Insight, Recorder};
+use self::link::{Address, Endpoint, LinkSettings, Session, Statement};
 use self::replicas::Replicas;
 use self::routed::Reads;
 use self::transaction::{Outcome, Outlives, transaction};
@@ -69,13 +62,20 @@ static DESCRIBE: Statement = Statement {
 };
 
 /// One server, with the pool that the settings describe.
-fn endpoint(name: impl Into<Arc<str>>, key: &str, settings: &DatabaseSettings) -> Result<Arc<Endpoint>> {
+fn endpoint(
+    name: impl Into<Arc<str>>,
+    key: &str,
+    settings: &DatabaseSettings,
+    recorder: &Arc<Recorder>,
+) -> Result<Arc<Endpoint>> {
+    let name = name.into();
     let dsn = settings
         .dsn
         .as_ref()
         .ok_or_else(|| crate::Invalid::new(key.to_owned(), "is not set"))?;
     let address = Address::parse(key, dsn, settings.ca_file.as_deref(), settings.connect_timeout)?;
-    Endpoint::new(name, address, LinkSettings::from(settings), Arc::new(NoWatch))
+    let watch = recorder.at(name.clone());
+    Endpoint::new(name, address, LinkSettings::from(settings), watch)
 }
 
 /// See the [module](self).
@@ -85,6 +85,7 @@ pub struct PgContextStore {
     reads: Reads,
     appender: Appender,
     indexer: Indexer,
+    recorder: Arc<Recorder>,
     clock: Arc<dyn Clock>,
     ready: watch::Sender<Result<()>>,
     settings: DatabaseSettings,
@@ -102,19 +103,22 @@ impl PgContextStore {
     /// `Invalid` if a DSN cannot be read.
     pub fn new(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let database = &settings.database;
-        let primary = endpoint("primary", "context_manager.database.dsn", database)?;
+        let (recorder, samples) = Recorder::new(&settings.monitoring, clock.clone());
+        let primary = endpoint("primary", "context_manager.database.dsn", database, &recorder)?;
         let replicas = settings
             .replicas
             .iter()
             .enumerate()
             .map(|(index, replica)| {
                 let key = format!("context_manager.read_replicas.{index}.dsn");
-                endpoint(format!("replica-{}", index + 1), &key, &replica.over(database))
+                let name = format!("replica-{}", index + 1);
+                endpoint(name, &key, &replica.over(database), &recorder)
             })
             .collect::<Result<Vec<_>>>()?;
         let replicated = !replicas.is_empty();
         let routing = settings.routing.clone();
         let servers = Replicas::new(primary, replicas, database, routing, &settings.breaker)?;
+        recorder.explain(&servers, samples);
         let indexer = Indexer::start(servers.clone());
         let news = indexer.news();
         let groups = GroupSettings {
@@ -128,11 +132,8 @@ impl PgContextStore {
                 Durability::Replicated => "on",
             },
         };
-        let appender = Appender::start(
-            &servers,
-            groups,
-            &(Arc::new(move |_| news.notify_one()) as Arc<dyn Fn(u64) + Send + Sync>),
-        );
+        let committed: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |_| news.notify_one());
+        let appender = Appender::start(&servers, groups, &committed);
         let waiting = Error::Unavailable {
             detail: "the database was not reached yet".into(),
             retry_after: RETRY_AFTER,
@@ -146,6 +147,7 @@ impl PgContextStore {
             servers,
             appender,
             indexer,
+            recorder,
             clock,
             ready: watch::Sender::new(Err(waiting)),
             settings: database.clone(),
@@ -256,6 +258,11 @@ impl PgContextStore {
     #[cfg(feature = "embedded")]
     pub(crate) fn look_for_work(&self) {
         self.indexer.news().notify_one();
+    }
+
+    /// What is known of its servers, its connections and its statements. Asks no server anything.
+    pub fn insight(&self) -> Insight {
+        self.recorder.insight(&self.servers, self.appender.waiting())
     }
 
     /// Stops the tasks and closes the connections. What was accepted before is finished first, or its callers learn

@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+mod monitoring;
 mod postgres;
 
+pub use self::monitoring::MonitoringSettings;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresSettings;
 pub use self::postgres::{

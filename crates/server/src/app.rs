@@ -8,6 +8,7 @@ use axum::Router;
 use contextkeep_config::Loaded;
 use contextkeep_core::embedded::EmbeddedStore;
 use contextkeep_core::postgres::PgContextStore;
+use contextkeep_core::postgres::insight::Insight;
 use contextkeep_core::settings::DatabaseSettings;
 use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, Error, SystemClock};
 use tokio::net::TcpListener;
@@ -16,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Gatekeeper;
 use crate::config::AppConfig;
 use crate::rest::{self, Rest};
-use crate::{listener, mcp, shutdown, sweeper};
+use crate::telemetry::metrics::Metrics;
+use crate::{listener, mcp, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -80,6 +82,14 @@ impl Storage {
         match self {
             Self::Embedded(store) => store.clone(),
             Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// What it knows of its servers and statements; the embedded store has none.
+    pub fn insight(&self) -> Option<Insight> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Postgres(store) => Some(store.insight()),
         }
     }
 
@@ -164,7 +174,8 @@ pub async fn serve(loaded: Loaded<AppConfig>) -> anyhow::Result<()> {
         draining.clone(),
     ));
     let signal = tokio::spawn(shutdown::wait(draining.clone()));
-    let router = router(&config, &parts, gatekeeper, draining.clone());
+    let metrics = metrics(&config, &parts.storage, &draining)?;
+    let router = router(&config, &parts, gatekeeper, metrics, draining.clone());
     listener::serve(listener, router, &config.server, draining.clone()).await;
 
     draining.cancel();
@@ -185,17 +196,39 @@ pub(crate) fn data(config: &AppConfig) -> String {
     }
 }
 
+/// Begins to keep figures, if that is wanted.
+fn metrics(
+    config: &AppConfig,
+    storage: &Storage,
+    draining: &CancellationToken,
+) -> anyhow::Result<Option<Arc<Metrics>>> {
+    if !config.context_manager.monitoring.metrics_enabled {
+        return Ok(None);
+    }
+    let metrics = Arc::new(Metrics::install()?);
+    let storage = storage.clone();
+    tokio::spawn(telemetry::metrics::keep(
+        metrics.clone(),
+        move || storage.insight(),
+        draining.clone(),
+    ));
+    Ok(Some(metrics))
+}
+
 /// Both faces behind one gate.
 pub fn router(
     config: &AppConfig,
     parts: &Parts,
     gatekeeper: Gatekeeper,
+    metrics: Option<Arc<Metrics>>,
     draining: CancellationToken,
 ) -> Router {
     let rest = Rest {
         manager: parts.manager.clone(),
         limits: Arc::new(config.context_manager.limits.clone()),
         settings: Arc::new(config.server.clone()),
+        storage: parts.storage.clone(),
+        metrics,
         draining,
     };
     // Requests in flight end with the connections that carry them, so nothing has to break them off.

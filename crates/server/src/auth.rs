@@ -34,6 +34,10 @@ pub struct KeySettings {
     #[serde(skip_serializing)]
     #[schemars(with = "String")]
     pub secret: SecretString,
+    /// Whether it also opens `/admin/v1/…` and `/metrics`, which show how the server and its database fare: figures
+    /// of all tenants together, nothing that one of them stored.
+    #[serde(default)]
+    pub admin: bool,
 }
 
 impl AuthSettings {
@@ -76,6 +80,8 @@ pub struct Principal {
     pub tenant: TenantId,
     /// Name of the credential, for the log. Never the secret.
     pub name: String,
+    /// Whether the caller may see how the server fares.
+    pub admin: bool,
 }
 
 impl Principal {
@@ -84,6 +90,7 @@ impl Principal {
         Self {
             tenant,
             name: "local".to_owned(),
+            admin: true,
         }
     }
 }
@@ -125,6 +132,7 @@ impl Gatekeeper {
             let principal = Principal {
                 tenant: TenantId::parse(&key.tenant)?,
                 name: key.name.clone(),
+                admin: key.admin,
             };
             Ok((Sha256::digest(key.secret.expose_secret()).into(), principal))
         });
@@ -210,6 +218,7 @@ mod tests {
             name: name.into(),
             tenant: tenant.into(),
             secret: SecretString::from(secret),
+            admin: name == "b",
         };
         Gatekeeper::new(&AuthSettings {
             keys: vec![
@@ -226,6 +235,11 @@ mod tests {
             .admit(&headers(&[(header::AUTHORIZATION, "bearer fedcba9876543210")]))
             .unwrap();
         assert_eq!((admitted.tenant.as_str(), admitted.name.as_str()), ("other", "b"));
+        assert!(admitted.admin);
+        let admitted = closed()
+            .admit(&headers(&[(header::AUTHORIZATION, "Bearer 0123456789abcdef")]))
+            .unwrap();
+        assert!(!admitted.admin);
     }
 
     #[test]
@@ -271,6 +285,7 @@ mod tests {
             name: "k".into(),
             tenant: tenant.into(),
             secret: SecretString::from(secret),
+            admin: false,
         };
         let settings = AuthSettings {
             keys: vec![

@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
 use contextkeep_core::settings::{
-    DatabaseSettings, EmbeddedSettings, LimitSettings, PostgresSettings, ReplicaSettings, RetentionSettings,
-    RoutingSettings,
+    DatabaseSettings, EmbeddedSettings, LimitSettings, MonitoringSettings, PostgresSettings, ReplicaSettings,
+    RetentionSettings, RoutingSettings,
 };
 use contextkeep_resilience::BreakerSettings;
 use schemars::JsonSchema;
@@ -103,6 +103,8 @@ pub struct ContextManagerSettings {
     pub read_replicas: Vec<ReplicaSettings>,
     /// How reads are spread over the replicas.
     pub routing: RoutingSettings,
+    /// What the server notes about its own work.
+    pub monitoring: MonitoringSettings,
     /// How much one request may ask for.
     pub limits: LimitSettings,
     /// How long what is no longer visible is kept.
@@ -118,6 +120,7 @@ impl ContextManagerSettings {
             routing: self.routing.clone(),
             breaker: self.circuit_breaker.clone(),
             bound: self.cache.coherence.bound,
+            monitoring: self.monitoring.clone(),
         }
     }
 }
@@ -218,6 +221,7 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
     }
     findings.extend_under("context_manager.database", manager.database.problems());
     findings.extend_under("context_manager.routing", manager.routing.problems());
+    findings.extend_under("context_manager.monitoring", manager.monitoring.problems());
     if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
         findings.push(
             Finding::new("context_manager.read_replicas", "are configured, but the primary is not")
@@ -258,6 +262,8 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
             "context_manager.cache.coherence",
             "context_manager.circuit_breaker",
             "context_manager.database",
+            "context_manager.monitoring.sampling_rate",
+            "context_manager.monitoring.slow_query_threshold",
             "context_manager.routing",
         ]);
     }

@@ -1,6 +1,7 @@
 //! The REST face: `/v1`, health and the API's description. A route and its documentation are one statement,
 //! so `/openapi.json` cannot drift from what is served.
 
+mod admin;
 mod contexts;
 pub(crate) mod dto;
 mod extract;
@@ -25,8 +26,10 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::app::Storage;
 use crate::auth::Gatekeeper;
 use crate::config::ServerSettings;
+use crate::telemetry::metrics::Metrics;
 use problem::Problem;
 
 /// Where the answer came from.
@@ -41,6 +44,10 @@ pub struct Rest {
     pub limits: Arc<LimitSettings>,
     /// The server's own settings.
     pub settings: Arc<ServerSettings>,
+    /// Where contexts are kept, for what it tells about itself.
+    pub storage: Storage,
+    /// The figures for Prometheus, if they are kept.
+    pub metrics: Option<Arc<Metrics>>,
     /// Cancelled when the server begins to shut down.
     pub draining: CancellationToken,
 }
@@ -79,6 +86,7 @@ fn documented() -> OpenApiRouter<Rest> {
         .merge(search::routes())
         .merge(transfer::routes())
         .merge(health::routes())
+        .merge(admin::routes())
 }
 
 /// The API's description.

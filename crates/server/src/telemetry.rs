@@ -1,4 +1,6 @@
-//! The log: structured, on standard error, never with ids, bodies or secrets.
+//! What the process says of itself. The log: structured, on standard error, never with ids, bodies or secrets.
+
+pub mod metrics;
 
 use std::io::IsTerminal as _;
 

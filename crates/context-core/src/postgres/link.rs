@@ -3,7 +3,7 @@
 //!
 //! | for | use | waits for |
 //! |---|---|---|
-//! | a short read | [`Endpoint::query`], [`Endpoint::pair`] | nothing: pipelined on a shared connection |
+//! | a short read | [`Endpoint::query`] | nothing: pipelined on a shared connection |
 //! | a write, a slow read, several statements | [`Endpoint::session`] | a pooled connection, at most `pool_timeout` |
 //! | a look at the server | [`Endpoint::check`] | nothing: a connection of its own |
 //!
@@ -38,5 +38,7 @@ pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::fault::{Fault, Kind};
 pub(crate) use self::position::{Epoch, Lsn, Probe};
 pub(crate) use self::session::Session;
-pub(crate) use self::statement::{Call, LinkSettings, NoWatch, Params, Statement, Watch};
-pub(crate) use self::status::{Closed, PoolStatus};
+#[cfg(test)]
+pub(crate) use self::statement::{Call, NoWatch, Params};
+pub(crate) use self::statement::{LinkSettings, Statement, Watch};
+pub use self::status::{Closed, PoolStatus};

@@ -41,6 +41,7 @@ use tokio::task::AbortHandle;
 
 use self::member::Member;
 use self::prober::Roles;
+use super::insight::ServerInsight;
 use super::link::{Endpoint, Epoch, Fault, Lsn};
 use crate::error::{Error, Result};
 use crate::settings::{DatabaseSettings, RoutingSettings};
@@ -48,7 +49,7 @@ use crate::settings::{DatabaseSettings, RoutingSettings};
 pub(crate) use self::guard::reached;
 #[cfg(test)]
 pub(crate) use self::guard::{WRITTEN, guarded, written};
-pub(crate) use self::health::State;
+pub use self::health::State;
 
 /// How fresh an answer has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,7 +143,7 @@ struct Counts {
 
 /// What became of reads so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tallies {
+pub struct Tallies {
     /// Answered by a replica.
     pub replica: u64,
     /// Answered by the primary because that was asked for.
@@ -165,7 +166,7 @@ pub(crate) struct Tallies {
 
 /// One server, for gauges and the admin page.
 #[derive(Clone, Debug)]
-pub(crate) struct MemberStatus {
+pub struct MemberStatus {
     /// Its endpoint's name.
     pub name: Arc<str>,
     /// Whether it takes the writes.
@@ -268,6 +269,26 @@ impl Replicas {
             self.start();
             self.look_now();
         }
+    }
+
+    /// The server of this name.
+    pub(crate) fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
+        let mut endpoints = self.set.endpoints().iter().map(|place| &place.value.endpoint);
+        endpoints.find(|endpoint| &**endpoint.name() == name)
+    }
+
+    /// Each server as it was last seen, with the connections to it.
+    pub(crate) fn insight(&self) -> Vec<ServerInsight> {
+        let endpoints = self.set.endpoints().iter().map(|place| &place.value.endpoint);
+        self.status()
+            .into_iter()
+            .zip(endpoints)
+            .map(|(member, endpoint)| ServerInsight {
+                address: endpoint.address().to_string(),
+                member,
+                pool: endpoint.status(),
+            })
+            .collect()
     }
 
     /// Each server as it was last seen.

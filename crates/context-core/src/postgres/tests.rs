@@ -12,6 +12,7 @@ use crate::clock::ManualClock;
 
 mod faults;
 mod history;
+mod insight;
 mod load;
 mod plans;
 mod schema;

@@ -7,6 +7,9 @@ use bytesize::ByteSize;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "postgres")]
+use super::MonitoringSettings;
+
 /// A problem: key below the section, what is wrong, the way out.
 type Problem = (String, String, String);
 
@@ -24,6 +27,8 @@ pub struct PostgresSettings {
     pub breaker: contextkeep_resilience::BreakerSettings,
     /// How far a read without a floor may be behind the newest acknowledged change.
     pub bound: Duration,
+    /// Which statements are slow, and how many of them are explained.
+    pub monitoring: MonitoringSettings,
 }
 
 #[cfg(feature = "postgres")]
@@ -36,6 +41,7 @@ impl From<DatabaseSettings> for PostgresSettings {
             routing: RoutingSettings::default(),
             breaker: contextkeep_resilience::BreakerSettings::default(),
             bound: Duration::from_millis(300),
+            monitoring: MonitoringSettings::default(),
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum What {
     Openapi,
     /// docs/reference/mcp-tools.json
     McpTools,
+    /// docs/reference/metrics.md
+    Metrics,
     /// docs/reference/cli.md
     Cli,
 }
@@ -35,6 +37,7 @@ pub(super) fn run(what: What) -> anyhow::Result<()> {
         What::Errors => errors(),
         What::Openapi => rest::openapi().to_pretty_json()? + "\n",
         What::McpTools => serde_json::to_string_pretty(&mcp::describe())? + "\n",
+        What::Metrics => crate::telemetry::metrics::reference(),
         What::Cli => cli(),
     };
     Ok(output::print(text.as_bytes())?)

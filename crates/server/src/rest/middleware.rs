@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Rest;
 use super::problem::Problem;
 use crate::auth::Gatekeeper;
+use crate::telemetry::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TOKEN: HeaderName = HeaderName::from_static("contextkeep-token");
@@ -59,7 +60,9 @@ async fn observe(request: Request, next: Next) -> Answer {
         .and_then(|code| code.to_str().ok())
         .unwrap_or_default();
     // Paths carry ids and bodies carry conversations: neither is logged.
-    let duration_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let took = begun.elapsed();
+    metrics::served(&method, &route, status, took);
+    let duration_ms = took.as_secs_f64() * 1000.0;
     if status.is_server_error() {
         tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request failed");
     } else {
@@ -82,8 +85,10 @@ fn request_id(request: &Request) -> String {
 }
 
 async fn limit_requests(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Answer {
-    // Whether the server lives and is ready must be answered under load as well.
-    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+    // Whether the server lives and is ready must be answered under load as well,
+    // and so must what is wrong.
+    let path = request.uri().path();
+    if matches!(path, "/healthz" | "/readyz" | "/metrics") || path.starts_with("/admin/") {
         return next.run(request).await;
     }
     match permits.try_acquire() {

@@ -15,6 +15,11 @@ pub const CODES: &[Code] = &[
         meaning: "As many requests as `server.max_requests` are being served; try again after `Retry-After` seconds.",
     },
     Code {
+        code: "forbidden",
+        status: 403,
+        meaning: "The credential opens this tenant's data only; the key needs `admin: true` for `/admin/v1/…` and `/metrics`.",
+    },
+    Code {
         code: "malformed_json",
         status: 400,
         meaning: "The body is not JSON; `detail` says where it stops being so.",
@@ -28,6 +33,16 @@ pub const CODES: &[Code] = &[
         code: "method_not_allowed",
         status: 405,
         meaning: "The path exists, the method does not; `Allow` lists those that do.",
+    },
+    Code {
+        code: "metrics_disabled",
+        status: 404,
+        meaning: "`context_manager.monitoring.metrics_enabled` is false.",
+    },
+    Code {
+        code: "no_database",
+        status: 404,
+        meaning: "The embedded store is in use, which has no servers, pools or statements to show; `/readyz` says how it fares.",
     },
     Code {
         code: "route_not_found",

@@ -5,6 +5,7 @@
     reason = "a test stops at the first surprise, its helpers included"
 )]
 
+mod admin;
 mod bad_bodies;
 mod bad_connections;
 mod bad_paths;

@@ -55,6 +55,7 @@ impl Era {
 
 fn principal(tenant: &str) -> Principal {
     Principal {
+        admin: false,
         tenant: TenantId::parse(tenant).unwrap(),
         name: format!("{tenant}-key"),
     }

@@ -18,7 +18,9 @@ use super::pool::Pool;
 use super::position::{Epoch, Lsn, Probe};
 use super::session::Session;
 use super::shared::{Shared, Turn};
-use super::statement::{Call, LinkSettings, Params, Statement, Watch};
+#[cfg(test)]
+use super::statement::Call;
+use super::statement::{LinkSettings, Params, Statement, Watch};
 use super::status::{Closed, PoolStatus};
 use super::wire::Link;
 use crate::error::Result;
@@ -126,6 +128,7 @@ impl Endpoint {
     ///
     /// # Cancellation
     /// As of [`Endpoint::query`].
+    #[cfg(test)]
     pub(crate) async fn pair(
         self: &Arc<Self>,
         first: Call<'_>,

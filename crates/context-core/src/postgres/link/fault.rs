@@ -75,7 +75,6 @@ pub(crate) enum Kind {
 pub(crate) struct Fault {
     kind: Kind,
     code: Option<SqlState>,
-    constraint: Option<Box<str>>,
     detail: Box<str>,
 }
 
@@ -85,7 +84,6 @@ impl Fault {
         Self {
             kind,
             code: None,
-            constraint: None,
             detail: detail.into().into_boxed_str(),
         }
     }
@@ -149,11 +147,6 @@ impl Fault {
         self.code.as_ref().map(SqlState::code)
     }
 
-    /// The constraint that refused the row.
-    pub(crate) fn constraint(&self) -> Option<&str> {
-        self.constraint.as_deref()
-    }
-
     /// Whether the whole transaction was rolled back for a reason that passes: do it again. Also the case when a
     /// pooler was found out, because from then on statements are sent in a way that works.
     pub(crate) const fn is_transient_conflict(&self) -> bool {
@@ -204,7 +197,6 @@ impl From<&tokio_postgres::Error> for Fault {
                     _ => kind_of(db.code()),
                 },
                 code: Some(db.code().clone()),
-                constraint: db.constraint().map(Into::into),
                 detail: server_words(db).into_boxed_str(),
             };
         }

@@ -1,5 +1,7 @@
 //! A connection for one caller: transactions, writes, slow reads.
 
+mod explain;
+
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use super::endpoint::Endpoint;
 use super::fault::{Fault, Kind};
 use super::limit::Limit;
 use super::pool::{Pool, Pooled};
-use super::statement::{Call, Params, Statement};
+#[cfg(test)]
+use super::statement::Call;
+use super::statement::{Params, Statement};
 use super::status::Closed;
 use crate::settings::Durability;
 
@@ -77,6 +81,7 @@ impl Session {
     ///
     /// # Errors
     /// The first that failed.
+    #[cfg(test)]
     pub(crate) async fn batch(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
         let limit = self.limit();
         let names: Vec<_> = calls.iter().map(|call| call.statement).collect();
@@ -88,6 +93,7 @@ impl Session {
     ///
     /// # Errors
     /// The first that failed; then nothing was kept, unless [`Fault::is_not_applied`] says that this is unknown.
+    #[cfg(test)]
     pub(crate) async fn transact(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
         let limit = self.limit();
         let begin = self.begin_sql(limit);

@@ -25,6 +25,7 @@ pub(crate) struct Statement {
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A statement with its values, for running several together.
+#[cfg(test)]
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     /// What to run.
@@ -34,6 +35,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// Without the values.
+#[cfg(test)]
 impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Call").field(&self.statement.name).finish()
@@ -47,9 +49,11 @@ pub(crate) trait Watch: fmt::Debug + Send + Sync {
 }
 
 /// Hears nothing.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoWatch;
 
+#[cfg(test)]
 impl Watch for NoWatch {
     fn ran(&self, _: &'static Statement, _: Duration, _: bool) {}
 }

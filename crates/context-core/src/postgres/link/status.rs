@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Closed {
+pub enum Closed {
     /// The other side closed it, or it broke.
     Lost,
     /// Older than `conn_max_lifetime`.
@@ -23,7 +23,7 @@ pub(crate) enum Closed {
 
 impl Closed {
     /// Each of them, as indexed in [`PoolStatus::closed`].
-    pub(crate) const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Lost,
         Self::Lifetime,
         Self::IdleTime,
@@ -34,7 +34,7 @@ impl Closed {
     ];
 
     /// A stable word for a metric's label.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lost => "lost",
             Self::Lifetime => "lifetime",
@@ -49,7 +49,7 @@ impl Closed {
 
 /// The connections to one server at a moment, and what became of the earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PoolStatus {
+pub struct PoolStatus {
     /// Pooled connections, in use or not.
     pub open: usize,
     /// Pooled connections that nobody uses.
@@ -76,7 +76,7 @@ pub(crate) struct PoolStatus {
 
 impl PoolStatus {
     /// How many were closed for this reason.
-    pub(crate) fn closed_for(&self, reason: Closed) -> u64 {
+    pub fn closed_for(&self, reason: Closed) -> u64 {
         self.closed.get(reason as usize).copied().unwrap_or_default()
     }
 }

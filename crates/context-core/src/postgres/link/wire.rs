@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
+#[cfg(test)]
 use futures_util::future::{join, join_all};
 use tokio::time::Instant;
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::connect::Connector;
 use super::fault::{Fault, Kind};
-use super::statement::{Call, Params, Statement};
+#[cfg(test)]
+use super::statement::Call;
+use super::statement::{Params, Statement};
 
 /// One connection.
 pub(super) struct Link {
@@ -119,6 +122,7 @@ impl Link {
     }
 
     /// Two statements in one flush; the second runs, and takes its snapshot, after the first is done.
+    #[cfg(test)]
     pub(super) async fn pair(
         &self,
         first: Call<'_>,
@@ -136,6 +140,7 @@ impl Link {
 
     /// Statements in one flush, each on its own: one that fails does not keep the next from running, unless a
     /// transaction does.
+    #[cfg(test)]
     pub(super) async fn each(&self, calls: &[Call<'_>]) -> Result<Vec<Result<Vec<Row>, Fault>>, Fault> {
         self.prepare_all(calls).await?;
         // Loops, not `map`: a closure here would keep the future from being `Send`.
@@ -144,6 +149,19 @@ impl Link {
             running.push(self.query(call.statement, call.params));
         }
         Ok(join_all(running).await)
+    }
+
+    /// The first value that a script answers. Says nothing to the rest of the endpoint, whatever it answers.
+    pub(super) async fn explain(&self, script: &str) -> Result<Option<String>, Fault> {
+        let messages = self
+            .client
+            .simple_query(script)
+            .await
+            .map_err(|error| Fault::from(&error))?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
     }
 
     /// Statements without parameters or rows, separated by semicolons, in one message.
@@ -155,6 +173,7 @@ impl Link {
     }
 
     /// Prepares what is not prepared yet, so that what follows needs no answer before it can be sent.
+    #[cfg(test)]
     pub(super) async fn prepare_all(&self, calls: &[Call<'_>]) -> Result<(), Fault> {
         if self.prepares() {
             let mut preparing = Vec::with_capacity(calls.len());

@@ -1,11 +1,17 @@
 //! Floors by position in the log, for reads whose rows carry no version to compare.
 
+#[cfg(test)]
 use std::sync::Arc;
 
+#[cfg(test)]
 use tokio_postgres::Row;
-use tokio_postgres::types::{PgLsn, Type};
+#[cfg(test)]
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::types::Type;
 
-use super::super::link::{Call, Endpoint, Fault, Lsn, Session, Statement};
+#[cfg(test)]
+use super::super::link::{Call, Endpoint};
+use super::super::link::{Fault, Lsn, Session, Statement};
 
 /// Whether everything up to a position is visible. A server that replays nobody's log has all there is.
 static REACHED: Statement = Statement {
@@ -16,6 +22,7 @@ static REACHED: Statement = Statement {
 
 /// Where the log ends. Taken **after** a commit, it is a floor for reads that have to see it; taken inside the
 /// writing statement it is not, because the commit's own record comes later.
+#[cfg(test)]
 pub(crate) static WRITTEN: Statement = Statement {
     name: "written",
     sql: "SELECT pg_current_wal_insert_lsn()",
@@ -23,6 +30,7 @@ pub(crate) static WRITTEN: Statement = Statement {
 };
 
 /// The position in the answer to [`WRITTEN`].
+#[cfg(test)]
 pub(crate) fn written(rows: &[Row]) -> Option<Lsn> {
     let lsn: PgLsn = rows.first()?.try_get(0).ok()?;
     Some(Lsn::from(lsn))
@@ -37,6 +45,7 @@ pub(crate) async fn reached(session: &Session, floor: Lsn) -> Result<bool, Fault
 /// Reads on a server only if everything up to `floor` is visible there: `None` if not.
 ///
 /// Two statements in one flush on one connection: the read takes its snapshot after the check has held.
+#[cfg(test)]
 pub(crate) async fn guarded(
     endpoint: &Arc<Endpoint>,
     floor: Lsn,

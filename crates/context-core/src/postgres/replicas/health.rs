@@ -11,7 +11,7 @@
 
 /// How a server fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum State {
+pub enum State {
     /// Not looked at yet.
     #[default]
     Unknown,
@@ -27,7 +27,7 @@ pub(crate) enum State {
 
 impl State {
     /// A stable word for logs and labels.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Healthy => "healthy",

@@ -5,7 +5,6 @@ fn reported(code: &str) -> Fault {
     Fault {
         kind: kind_of(&code),
         code: Some(code),
-        constraint: None,
         detail: "as the server says".into(),
     }
 }

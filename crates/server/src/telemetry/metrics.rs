@@ -1,0 +1,123 @@
+//! Figures for Prometheus.
+//!
+//! Every metric is in one [table], with its labels; the reference page is printed from it. Values of labels are from
+//! closed sets: names in the code, servers of the configuration, paths of routes. Never ids, tenants or bodies.
+
+mod observed;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::{Method, StatusCode};
+use contextkeep_core::postgres::insight::{self, Insight};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+use self::table::REQUEST_DURATION;
+
+/// Time between two looks at what the store counted, so that little has to be caught up with at a time.
+const ROUND: Duration = Duration::from_secs(5);
+/// Upper limits of the buckets of requests, in seconds.
+const REQUEST_LIMITS: [f64; 12] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+
+/// The figures of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    handle: Handle,
+    /// Calls and microseconds of each bucket of each statement, as far as they were taken over.
+    seen: Mutex<HashMap<&'static str, [(u64, Duration); insight::BUCKETS]>>,
+}
+
+/// The exporter's handle, which does not print itself.
+struct Handle(PrometheusHandle);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl Metrics {
+    /// Begins to keep figures, for the whole process.
+    ///
+    /// # Errors
+    /// Somebody keeps them already.
+    pub fn install() -> anyhow::Result<Self> {
+        let statements = insight::limits().map(|limit| limit.as_secs_f64());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.name.to_owned()), &REQUEST_LIMITS)?
+            .set_buckets_for_metric(
+                Matcher::Full(table::STATEMENT_DURATION.name.to_owned()),
+                &statements,
+            )?
+            .build_recorder();
+        let handle = Handle(recorder.handle());
+        metrics::set_global_recorder(recorder)
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .context("installing the metrics")?;
+        table::describe();
+        Ok(Self {
+            handle,
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Everything there is, as Prometheus reads it; `insight` is what the store tells at the moment.
+    pub fn render(&self, insight: Option<&Insight>) -> String {
+        self.observe(insight);
+        self.handle.0.render()
+    }
+
+    fn observe(&self, insight: Option<&Insight>) {
+        if let Some(insight) = insight {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            observed::servers(insight);
+            observed::statements(insight, &mut seen);
+        }
+    }
+}
+
+/// Takes over what the store counts, until the server ends.
+pub async fn keep(
+    metrics: Arc<Metrics>,
+    insight: impl Fn() -> Option<Insight> + Send,
+    ended: CancellationToken,
+) {
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        metrics.observe(insight().as_ref());
+        metrics.handle.0.run_upkeep();
+    }
+}
+
+/// A request was answered. `route` is the path of the route, not that of the request.
+pub(crate) fn served(method: &Method, route: &str, status: StatusCode, took: Duration) {
+    // Anything can stand in a request's place for it.
+    let method = match method.as_str() {
+        known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known,
+        _ => "other",
+    };
+    let class = match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    REQUEST_DURATION.record(&[method, route, class], took.as_secs_f64(), 1);
+}
+
+/// The reference page.
+pub(crate) fn reference() -> String {
+    table::reference()
+}

@@ -1,0 +1,221 @@
+//! Every metric: its name, what it is, its labels, what it means.
+
+use metrics::Label;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Only rises, from 0 at the start.
+    Counter,
+    /// A value at the moment; `NaN` where it is not known.
+    Gauge,
+    /// How values are spread.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) meaning: &'static str,
+}
+
+macro_rules! table {
+    ($($metric:ident $kind:ident $name:literal [$($label:literal),*] $meaning:literal;)+) => {
+        $(pub(super) static $metric: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            meaning: $meaning,
+        };)+
+        /// All of them, as the reference lists them.
+        pub(super) static ALL: &[&Metric] = &[$(&$metric),+];
+    };
+}
+
+table! {
+    REQUEST_DURATION Histogram "contextkeep_server_request_duration_seconds" ["method", "route", "status"]
+        "Requests by route and class of status, from the head of the request to the head of the answer.";
+    STATEMENT_DURATION Histogram "contextkeep_core_statement_duration_seconds" ["statement"]
+        "Statements as their callers saw them, failed ones included; pipelined ones each with the time of the whole flush.";
+    STATEMENT_FAILURES Counter "contextkeep_core_statement_failures_total" ["statement"]
+        "Statements that failed, timeouts included.";
+    STATEMENT_SLOW Counter "contextkeep_core_slow_statements_total" ["statement"]
+        "Statements that took at least `monitoring.slow_query_threshold`.";
+    PLANS Counter "contextkeep_core_plans_total" ["outcome"]
+        "Plans of slow statements: `taken`, `failed`, or `skipped` because the pool had no connection to spare.";
+    POOL_OPEN Gauge "contextkeep_core_pool_open_connections" ["server"]
+        "Pooled connections, in use or not.";
+    POOL_IDLE Gauge "contextkeep_core_pool_idle_connections" ["server"]
+        "Pooled connections that nobody uses.";
+    POOL_MAX Gauge "contextkeep_core_pool_max_connections" ["server"]
+        "Most pooled connections: what `max_open_conns` leaves beside the shared ones and the health check's.";
+    POOL_WAITING Gauge "contextkeep_core_pool_waiting_callers" ["server"]
+        "Callers that wait for a pooled connection.";
+    SHARED_OPEN Gauge "contextkeep_core_shared_open_connections" ["server"]
+        "Shared connections.";
+    SHARED_IN_FLIGHT Gauge "contextkeep_core_shared_in_flight_statements" ["server"]
+        "Statements under way on the shared connections.";
+    OPENED Counter "contextkeep_core_opened_connections_total" ["server"]
+        "Connections opened, of every kind.";
+    CLOSED Counter "contextkeep_core_closed_connections_total" ["server", "reason"]
+        "Connections closed: `lost`, `lifetime`, `idle_time`, `surplus`, `abandoned`, `suspect`, `shutdown`.";
+    CONNECT_FAILURES Counter "contextkeep_core_failed_connections_total" ["server"]
+        "Attempts to connect that failed.";
+    SHED Counter "contextkeep_core_shed_callers_total" ["server"]
+        "Callers turned away because no connection came free, or too much was under way.";
+    PRIMARY Gauge "contextkeep_core_server_primary_info" ["server"]
+        "1 for the server that takes the writes, 0 for the others.";
+    HEALTH Gauge "contextkeep_core_server_health_info" ["server", "state"]
+        "1 for the state that a server is in, 0 for the others: `unknown`, `healthy`, `lagging`, `suspect`, `down`.";
+    BREAKER Gauge "contextkeep_core_server_breaker_info" ["server", "state"]
+        "1 for the state that its breaker is in, 0 for the others: `closed`, `open`, `half_open`, `recovering`, `isolated`.";
+    LAG_BYTES Gauge "contextkeep_core_server_lag_bytes" ["server"]
+        "Bytes of the log behind the primary, as last seen.";
+    LAG_SECONDS Gauge "contextkeep_core_server_lag_seconds" ["server"]
+        "How old the data of a server may be.";
+    IN_FLIGHT Gauge "contextkeep_core_server_in_flight_reads" ["server"]
+        "Routed reads under way.";
+    READS Counter "contextkeep_core_routed_reads_total" ["outcome"]
+        "Reads answered by a `replica` or, as asked, by the `primary`; gone on to the primary because a replica's answer was too old (`unmet`), it `failed`, or `none` qualified.";
+    HEDGES Counter "contextkeep_core_hedged_reads_total" ["outcome"]
+        "Reads sent to a second replica as well (`sent`), and answered by it (`won`).";
+    READS_SHED Counter "contextkeep_core_shed_reads_total" []
+        "Reads refused because the primary serves as many for the replicas as it may.";
+    PROMOTIONS Counter "contextkeep_core_promotions_total" []
+        "Times that writes moved to another server.";
+    WRITES_WAITING Gauge "contextkeep_core_waiting_appends" []
+        "Appends that wait for their commit.";
+}
+
+/// What a value is given to.
+enum Handle {
+    Counter(metrics::Counter),
+    Gauge(metrics::Gauge),
+    Histogram(metrics::Histogram),
+}
+
+impl Metric {
+    /// Sets a gauge, or raises a counter to a value.
+    pub(super) fn set(&self, values: &[&str], value: f64) {
+        if let Handle::Gauge(gauge) = self.handle(values) {
+            gauge.set(value);
+        }
+    }
+
+    /// Raises a counter to what was counted elsewhere.
+    pub(super) fn count(&self, values: &[&str], value: u64) {
+        if let Handle::Counter(counter) = self.handle(values) {
+            counter.absolute(value);
+        }
+    }
+
+    /// Adds a value to a histogram, so many times.
+    pub(super) fn record(&self, values: &[&str], value: f64, times: usize) {
+        if let Handle::Histogram(histogram) = self.handle(values) {
+            histogram.record_many(value, times);
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_macros,
+        reason = "the one place: names and labels are those of the table"
+    )]
+    fn handle(&self, values: &[&str]) -> Handle {
+        debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
+        let labels: Vec<Label> = self
+            .labels
+            .iter()
+            .zip(values)
+            .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+            .collect();
+        match self.kind {
+            Kind::Counter => Handle::Counter(metrics::counter!(self.name, labels)),
+            Kind::Gauge => Handle::Gauge(metrics::gauge!(self.name, labels)),
+            Kind::Histogram => Handle::Histogram(metrics::histogram!(self.name, labels)),
+        }
+    }
+}
+
+/// Says of each what it means.
+pub(super) fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.meaning),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.meaning),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.meaning),
+        }
+    }
+}
+
+const HEAD: &str = "# Metrics
+
+Generated by `cargo xtask codegen`. At `GET /metrics` in Prometheus' text format, unless
+`context_manager.monitoring.metrics_enabled` is false; with `auth.keys`, for a key with `admin: true`. Counters begin at 0
+when the process starts. The values of labels are names in the code (`statement`), paths of routes (`route`), the
+servers of the configuration (`server`: `primary`, `replica-1`, …), and the words below. Metrics that begin with
+`contextkeep_core_` are those of the Postgres store; the embedded one has none.
+
+| name | kind | labels | meaning |
+| --- | --- | --- | --- |
+";
+
+/// The reference page.
+pub(super) fn reference() -> String {
+    let rows = ALL.iter().map(|metric| {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        format!(
+            "| `{}` | {kind} | {} | {} |\n",
+            metric.name,
+            labels.join(", "),
+            metric.meaning
+        )
+    });
+    std::iter::once(HEAD.to_owned()).chain(rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule_and_do_not_repeat() {
+        for (index, metric) in ALL.iter().enumerate() {
+            let name = metric.name;
+            assert!(
+                name.starts_with("contextkeep_core_") || name.starts_with("contextkeep_server_"),
+                "{name}"
+            );
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            let others = ALL.get(index + 1..).unwrap_or_default();
+            assert!(others.iter().all(|other| other.name != name), "{name}");
+            assert!(metric.meaning.ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn labels_are_of_a_closed_set() {
+        let closed = [
+            "method",
+            "route",
+            "status",
+            "statement",
+            "server",
+            "state",
+            "reason",
+            "outcome",
+        ];
+        for metric in ALL {
+            for label in metric.labels {
+                assert!(closed.contains(label), "{}: {label}", metric.name);
+            }
+        }
+    }
+}
