@@ -1,6 +1,6 @@
 //! Figures for Prometheus.
 //!
-//! Every metric is in one [table], with its labels; the reference page is printed from it. Values of labels are from
+//! Every metric is in one table (`table.rs`), with its labels; the reference page is printed from it. Values of labels are from
 //! closed sets: names in the code, servers of the configuration, paths of routes. Never ids, tenants or bodies.
 
 mod observed;
