@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a bench prints, and stops at a surprise"
 )]
@@ -146,24 +147,20 @@ async fn throughput(store: &Arc<PgContextStore>, client: &Client, cluster: &PgCl
 
 fn pgbench(script: &std::path::Path, cluster: &PgCluster) -> f64 {
     let bin: PathBuf = locate::postgres().unwrap();
-    let addr = cluster.primary().addr();
     let output = Command::new(bin.join("pgbench"))
-        .args(["-n", "-M", "prepared", "-U", "postgres", "-c"])
+        .args(["-n", "-M", "prepared", "-c"])
         .arg(CLIENTS.to_string())
         .args(["-j", "2", "-T"])
         .arg(ROUND.as_secs().to_string())
-        .arg("-h")
-        .arg(addr.ip().to_string())
-        .arg("-p")
-        .arg(addr.port().to_string())
         .arg("-f")
         .arg(script)
-        .arg("postgres")
+        .arg(cluster.primary().dsn())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find(|line| line.starts_with("tps")).unwrap();
-    line.split_whitespace().nth(2).unwrap().parse().unwrap()
+    let tps = text.lines().find_map(|line| line.strip_prefix("tps = "));
+    let tps = tps.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    tps.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 async fn appends(store: &Arc<PgContextStore>, keys: &Arc<Vec<ContextKey>>) -> f64 {
