@@ -273,7 +273,8 @@ impl Level {
         }
     }
 
-    /// A message comes to who listens.
+    /// A message comes to who listens. Only for levels that send any.
+    #[cfg(feature = "redis")]
     pub(crate) async fn tells(&self, unique: &str) {
         let (sink, mut inbox) = tokio::sync::mpsc::channel(64);
         let listening = tokio::spawn(self.backplane.listen(sink));
