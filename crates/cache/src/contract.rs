@@ -1,6 +1,7 @@
 //! What a second level has to keep, for any implementation. Keys are new for each run.
 
 use std::sync::Arc;
+#[cfg(feature = "redis")]
 use std::time::Duration;
 
 use crate::entry::Body;
