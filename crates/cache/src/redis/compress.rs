@@ -11,10 +11,6 @@ const ZSTD: u8 = 2;
 
 /// From which sizes on to compress by what; `usize::MAX` is never.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(feature = "compression"),
-    expect(dead_code, reason = "there is nothing to choose from")
-)]
 pub(super) struct Choice {
     pub(super) lz4_from: usize,
     pub(super) zstd_from: usize,
