@@ -50,8 +50,8 @@ use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
 /// When to try again after Postgres did not do it for now.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Longest wait for a health check.
-const CHECK_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the first look at a database. Somebody who starts a server beside a busy one would rather wait.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// First and longest pause between two tries to prepare a database that is not there yet.
 const PREPARE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 

@@ -45,7 +45,7 @@ impl Scratch {
 
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<PgContextStore> {
         let store = PgContextStore::new(&self.settings().into(), clock).unwrap();
-        store.prepare().await.unwrap();
+        prepared(&store).await;
         Arc::new(store)
     }
 }
@@ -63,6 +63,18 @@ impl Drop for Scratch {
         // A database that stays costs disk only.
         drop(dropped.join());
     }
+}
+
+/// Prepares a store; a server that has just started on a busy machine may need more than one try.
+async fn prepared(store: &PgContextStore) {
+    for _ in 0..300 {
+        match store.prepare().await {
+            Ok(()) => return,
+            Err(Error::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the store is not prepared in three hundred tries");
 }
 
 async fn run(dsn: &str, sql: &str) {

@@ -20,7 +20,7 @@ fn settings(dsn: String) -> DatabaseSettings {
 
 async fn open(settings: &DatabaseSettings) -> Arc<PgContextStore> {
     let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
-    store.prepare().await.unwrap();
+    prepared(&store).await;
     Arc::new(store)
 }
 

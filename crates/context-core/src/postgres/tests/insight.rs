@@ -25,7 +25,7 @@ async fn watched(scratch: &Scratch) -> Arc<PgContextStore> {
         ..scratch.settings().into()
     };
     let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
-    store.prepare().await.unwrap();
+    prepared(&store).await;
     Arc::new(store)
 }
 

@@ -93,7 +93,7 @@ async fn a_full_queue_refuses_and_forgets_nothing() {
     };
     let store =
         Arc::new(PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap());
-    store.prepare().await.unwrap();
+    prepared(&store).await;
     create(store.as_ref(), 1).await;
     let appends: Vec<_> = (0..200)
         .map(|n| {

@@ -14,7 +14,7 @@ async fn ten_servers_that_start_together_migrate_once() {
         .map(|_| {
             let store = PgContextStore::new(&settings.clone().into(), Arc::new(crate::SystemClock)).unwrap();
             tokio::spawn(async move {
-                store.prepare().await.unwrap();
+                prepared(&store).await;
                 store
             })
         })
@@ -77,5 +77,5 @@ async fn a_database_without_our_schema_says_what_to_do() {
     let error = store.prepare().await.unwrap_err();
     assert!(error.to_string().contains("contextkeep migrate"), "{error}");
     store.migrate().await.unwrap();
-    store.prepare().await.unwrap();
+    prepared(&store).await;
 }

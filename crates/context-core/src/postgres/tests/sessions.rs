@@ -35,7 +35,7 @@ async fn nodes() -> Nodes {
     let mut nodes = Vec::new();
     for _ in 0..2 {
         let store = PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap();
-        store.prepare().await.unwrap();
+        prepared(&store).await;
         eventually_async("the servers were looked at", SOON, async || store.servers.epoch()).await;
         nodes.push(Arc::new(store));
     }
