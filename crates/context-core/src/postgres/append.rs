@@ -112,8 +112,10 @@ impl Appender {
     ) -> Result<oneshot::Receiver<Result<Committed>>> {
         let bytes = append.items.iter().map(|item| item.body.len() as u64).sum();
         let (reply, outcome) = oneshot::channel();
-        let full = self.waiting.jobs.fetch_add(1, Ordering::Relaxed) >= self.settings.queue as u64
-            || self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed) >= self.settings.queue_bytes;
+        // Both are counted before either decides: what is refused is taken off both again.
+        let jobs_before = self.waiting.jobs.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let full = jobs_before >= self.settings.queue as u64 || bytes_before >= self.settings.queue_bytes;
         let job = Job {
             key: key.clone(),
             append,

@@ -52,7 +52,11 @@ pub(super) async fn commit(
     for (job, row) in jobs.iter().zip(&rows) {
         let outcome = match decide(job, &job.append, row) {
             Ok(Decided::Outcome(outcome)) => outcome,
-            Ok(Decided::SameInOtherWords(append)) => again(session, job, append, synchronous_commit).await?,
+            // The group is committed by now: what fails here is this append's own and must not have the others done
+            // once more.
+            Ok(Decided::SameInOtherWords(append)) => again(session, job, append, synchronous_commit)
+                .await
+                .unwrap_or_else(|failure| Err(failure.into())),
             Err(error) => Err(error),
         };
         outcomes.push(outcome);
