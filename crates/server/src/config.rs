@@ -251,37 +251,44 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
 
 /// What is configured and has no effect in this version, so that nobody relies on it.
 pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
-    let postgres = loaded.value.context_manager.database.dsn.is_some();
+    const NOT_YET: &str = "this version does not use it yet";
+    const EMBEDDED: &str =
+        "without context_manager.database.dsn the embedded store is used, which needs none of it";
+    const NO_REPLICAS: &str = "there are no read_replicas to guard or to choose from";
+    let manager = &loaded.value.context_manager;
     let mut sections = vec![
-        "context_manager.cache.in_memory",
-        "context_manager.cache.redis",
-        "context_manager.cache.warming",
+        ("context_manager.cache.in_memory", NOT_YET),
+        ("context_manager.cache.redis", NOT_YET),
+        ("context_manager.cache.warming", NOT_YET),
+        ("context_manager.cache.adaptive", NOT_YET),
+        ("context_manager.cache.compression", NOT_YET),
     ];
-    if !postgres {
+    if manager.database.dsn.is_none() {
         sections.extend([
-            "context_manager.cache.coherence",
-            "context_manager.circuit_breaker",
-            "context_manager.database",
-            "context_manager.monitoring.sampling_rate",
-            "context_manager.monitoring.slow_query_threshold",
-            "context_manager.routing",
+            ("context_manager.cache.coherence", EMBEDDED),
+            ("context_manager.circuit_breaker", EMBEDDED),
+            ("context_manager.database", EMBEDDED),
+            ("context_manager.monitoring.sampling_rate", EMBEDDED),
+            ("context_manager.monitoring.slow_query_threshold", EMBEDDED),
+            ("context_manager.routing", EMBEDDED),
         ]);
+    } else if manager.read_replicas.is_empty() {
+        sections.extend([
+            ("context_manager.cache.coherence", NO_REPLICAS),
+            ("context_manager.circuit_breaker", NO_REPLICAS),
+            ("context_manager.routing", NO_REPLICAS),
+        ]);
+    } else {
+        sections.push(("context_manager.circuit_breaker.max_concurrent_requests", NOT_YET));
     }
     sections
         .into_iter()
-        .filter(|section| {
+        .filter(|(section, _)| {
             let said = |path: &str| path == *section || path.starts_with(&format!("{section}."));
             loaded.entries().iter().any(|entry| {
                 said(&entry.path.to_string()) && entry.source != contextkeep_config::Source::Default
             })
         })
-        .map(|section| {
-            let why = if postgres || section.starts_with("context_manager.cache.") {
-                "this version does not use it yet"
-            } else {
-                "without context_manager.database.dsn the embedded store is used, which needs none of it"
-            };
-            format!("{section}: accepted without effect: {why}")
-        })
+        .map(|(section, why)| format!("{section}: accepted without effect: {why}"))
         .collect()
 }
