@@ -66,7 +66,15 @@ fn run_all(args: &Args, suites: &[Suite], running: Option<&Running>) -> Result<(
         Some(_) if args.filter.is_empty() => suites::that_ran_nothing(suites, &results.names, &skipped),
         _ => Vec::new(),
     };
-    println!("{} passed, {} failed", results.passed, results.failed);
+    for name in &results.flaky {
+        eprintln!("FLAKY: {name} failed and passed when it was tried again; that is a defect of its own");
+    }
+    println!(
+        "{} passed ({} of them flaky), {} failed",
+        results.passed,
+        results.flaky.len(),
+        results.failed
+    );
     if !missing.is_empty() {
         bail!(
             "service-backed tests that did not run: none of {}",

@@ -11,6 +11,8 @@ pub(crate) struct Results {
     pub(crate) failed: u64,
     /// The last part of the name of each test that ran.
     pub(crate) names: BTreeSet<String>,
+    /// The names of those that failed first and passed when tried again.
+    pub(crate) flaky: BTreeSet<String>,
 }
 
 impl Results {
@@ -33,6 +35,7 @@ impl Results {
         self.passed += other.passed;
         self.failed += other.failed;
         self.names.extend(other.names);
+        self.flaky.extend(other.flaky);
     }
 
     /// Counts a run that failed without a failed test (a crash, a build error) as one failure.
@@ -56,8 +59,12 @@ pub(crate) fn of_junit(report: &str) -> Results {
         }
         let name = case
             .split_once("name=\"")
-            .and_then(|(_, rest)| rest.split_once('"'));
-        results.names.extend(name.map(|(name, _)| last_part(name)));
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map(|(name, _)| name);
+        if case.contains("<flakyFailure") || case.contains("<flakyError") {
+            results.flaky.extend(name.map(str::to_owned));
+        }
+        results.names.extend(name.map(last_part));
     }
     results
 }
@@ -108,11 +115,12 @@ mod tests {
               <testcase name="m::good" classname="x::it" time="0.1"></testcase>
               <testcase name="bad" classname="x::it"><failure type="test failure">&lt;failure</failure></testcase>
               <testcase name="ugly" classname="x::it"><error type="timeout"/></testcase>
-              <testcase name="shy" classname="x::it"><flakyFailure/></testcase>
+              <testcase name="m::shy" classname="x::it"><flakyFailure/></testcase>
             </testsuite></testsuites>"#;
         let results = of_junit(report);
         assert_eq!((results.passed, results.failed), (2, 2));
         assert!(results.names.contains("good") && results.names.len() == 4);
+        assert_eq!(results.flaky, ["m::shy".to_owned()].into());
     }
 
     #[test]
