@@ -75,6 +75,12 @@ async fn every_read_follows_an_index() {
         head.contains("contexts_tenant_id_key") && head.contains("heads_pkey"),
         "{head}"
     );
+    let ids: Vec<&str> = vec!["c1", "c11", "c21", "never"];
+    let heads = plan(&client, &read::HEADS, &[&tenant, &ids, &now]).await;
+    assert!(
+        heads.contains("contexts_tenant_id_key") && heads.contains("heads_pkey"),
+        "{heads}"
+    );
     for (statement, index, (agent, session)) in [
         (&read::LIST, "contexts_newest", list(none.clone(), none.clone())),
         (
