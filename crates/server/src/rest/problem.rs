@@ -83,7 +83,7 @@ struct Parts {
 }
 
 /// The document's shape, for the `OpenAPI` document.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemDocument<'problem> {
     /// Stable name of the problem; see the reference of error codes.

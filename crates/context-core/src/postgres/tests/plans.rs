@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::*;
 
-/// What the functions that read run inside; theirs cannot be explained from outside.
+/// What functions run inside; theirs cannot be explained from outside.
 static RUN: Statement = Statement {
     name: "run",
     sql: "SELECT * FROM contextkeep.items WHERE stream_no = 1 AND seq >= 5 AND seq <= 9000 ORDER BY seq DESC LIMIT 50",
@@ -18,6 +18,11 @@ static KEPT: Statement = Statement {
 static FOUND: Statement = Statement {
     name: "found",
     sql: "SELECT * FROM contextkeep.words WHERE vector @@ $$'#t1' & 'flight'$$::tsquery",
+    types: &[],
+};
+static FORGET: Statement = Statement {
+    name: "forget",
+    sql: "DELETE FROM contextkeep.spans WHERE stream_no = ANY ('{1,2,3}')",
     types: &[],
 };
 
@@ -107,6 +112,8 @@ async fn every_read_follows_an_index() {
     assert!(run.contains("Index Scan Backward using items_pkey"), "{run}");
     let kept = plan(&client, &KEPT, &[]).await;
     assert!(kept.contains("items_kept"), "{kept}");
+    let forget = plan(&client, &FORGET, &[]).await;
+    assert!(forget.contains("spans_pkey"), "{forget}");
     client.batch_execute("SET enable_seqscan = off").await.unwrap();
     let found = plan(&client, &FOUND, &[]).await;
     assert!(found.contains("words_found"), "{found}");
