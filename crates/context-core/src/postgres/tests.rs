@@ -13,8 +13,10 @@ use crate::clock::ManualClock;
 mod faults;
 mod history;
 mod insight;
+mod limits;
 mod load;
 mod plans;
+mod pooler;
 mod schema;
 mod sessions;
 
