@@ -186,7 +186,7 @@ static CHANGES: Statement = Statement {
 };
 
 /// The plan is pinned to lookups, because the tables may have no statistics yet when a server makes it.
-static BODIES: Statement = Statement {
+pub(super) static BODIES: Statement = Statement {
     name: "indexing_bodies",
     sql: "SELECT w.stream_no, i.seq, i.body, c.tenant
           FROM unnest($1, $2, $3, $4) AS w (ctx_no, stream_no, first_seq, last_seq)

@@ -7,7 +7,7 @@ use super::history::{key, tenant};
 use super::*;
 use crate::search::Query;
 use crate::settings::PreparedStatements;
-use crate::store::{ContextStore, SearchQuery};
+use crate::store::{ContextStore, ListQuery, SearchQuery};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs server binaries"]
@@ -28,7 +28,7 @@ async fn a_store_behind_a_transaction_pooler_loses_nothing() {
         let acknowledged = under_load(&store, progress(&store)).await;
         assert!(acknowledged > 20, "{acknowledged}");
         store.settle().await.unwrap();
-        let list = crate::store::ListQuery {
+        let list = ListQuery {
             agent_id: None,
             session_id: None,
             labels: Vec::new(),
