@@ -1,7 +1,8 @@
 //! What the Postgres store costs, beside `pgbench` and beside one JSON document a context that is rewritten.
 //!
 //! Medians of rounds that take turns, in one run on one server whose commits reach the disk; the ratios are the message,
-//! the absolute figures are this machine's. `cargo bench -p contextkeep-core --features postgres --bench postgres`.
+//! the absolute figures are this machine's. `cargo bench -p contextkeep-core --features postgres --bench postgres`; with
+//! `-- n4`, `-- n5` or `-- n9` only that figure.
 
 #![expect(
     clippy::unwrap_used,
@@ -54,9 +55,17 @@ fn main() {
         let store = Arc::new(store);
         let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
         tokio::spawn(connection);
-        throughput(&store, &client, &cluster).await;
-        lengths(&store, &client).await;
-        windows(&store).await;
+        let asked: Vec<_> = std::env::args().filter(|arg| arg.starts_with('n')).collect();
+        let is_asked = |figure: &str| asked.is_empty() || asked.iter().any(|name| name == figure);
+        if is_asked("n4") {
+            throughput(&store, &client, &cluster).await;
+        }
+        if is_asked("n5") {
+            lengths(&store, &client).await;
+        }
+        if is_asked("n9") {
+            windows(&store).await;
+        }
         store.close().await;
     });
 }
@@ -124,8 +133,11 @@ async fn throughput(store: &Arc<PgContextStore>, client: &Client, cluster: &PgCl
     let (keys, hot) = (Arc::new(keys), Arc::new(vec![create(store, "hot", 0).await]));
     let (mut inserts, mut spread, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        // Nobody works off the round before.
+        store.settle().await.unwrap();
         inserts.push(pgbench(&script, cluster));
         spread.push(appends(store, &keys).await);
+        store.settle().await.unwrap();
         single.push(appends(store, &hot).await);
     }
     drop(std::fs::remove_file(&script));

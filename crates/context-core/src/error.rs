@@ -294,7 +294,9 @@ impl Error {
                 Some("a retry repeats the request byte for byte; a new request needs a new key")
             }
             Self::SessionLost { .. } => Some("leave out Contextkeep-Token to read what is left"),
-            Self::StorageFull { .. } => Some("free or add disk space, or raise embedded.max_size"),
+            Self::StorageFull { .. } => {
+                Some("free or add disk space; the embedded store also ends at embedded.max_size")
+            }
             _ => None,
         }
     }

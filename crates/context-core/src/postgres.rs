@@ -20,6 +20,7 @@ mod rows;
 mod search;
 mod streams;
 mod transaction;
+mod vector;
 mod write;
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! - **F3** Rows of the outbox are taken in the order of their transactions, and only those older than every one that
 //!   still runs: a transaction that commits late is not passed over.
 //! - **F4** The lag can be asked at any time: items committed and not indexed.
+//! - **F5** Indexing gives way to what it follows: a burst of appends has most of the machine, and the index catches up
+//!   behind it. When it has been behind for [`PATIENCE`], it works without rest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
@@ -20,31 +22,27 @@ use super::read::Read;
 use super::replicas::Replicas;
 use super::rows::{count, get};
 use super::transaction::{Outcome, transaction};
+use super::vector::Vector;
 use crate::error::Result;
 use crate::item::searchable_text;
-use crate::search::words;
 
 /// Items that one transaction indexes, at most; a change with more is indexed in one piece all the same.
 const BATCH_ITEMS: i64 = 256;
-/// Changes that one transaction looks at.
-const BATCH_CHANGES: i64 = 64;
+/// Changes that one transaction looks at: a few at first, which are enough where each has many items.
+const BATCH_CHANGES: [i64; 2] = [4, 60];
 /// How long the indexer waits for company after it was told of an append.
 const LINGER: Duration = Duration::from_millis(20);
 /// How often it looks for what other servers appended and did not index.
 const POLL: Duration = Duration::from_millis(500);
 /// When to try again after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A batch is followed by a rest of so many times as long, at most [`REST_MAX`].
+const REST: u32 = 3;
+const REST_MAX: Duration = Duration::from_secs(1);
+/// How long it may have been behind and still rest.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Changes counted for the lag; a longer backlog is reported as this many changes' items.
 const LAG_CHANGES_MAX: i64 = 10_000;
-
-/// Longest word that is indexed, in bytes; Postgres takes 2,046. A longer one is cut, in queries as well.
-const WORD_BYTES_MAX: usize = 512;
-/// Size of a vector, in bytes as we count; Postgres takes a megabyte.
-const VECTOR_BYTES_MAX: usize = 512 * 1024;
-/// Positions of one word that Postgres keeps.
-const POSITIONS_MAX: usize = 255;
-/// The last position that Postgres tells apart.
-const POSITION_MAX: usize = 16_383;
 
 /// The task that indexes, and how to tell it of work.
 #[derive(Debug)]
@@ -97,26 +95,58 @@ impl Drop for Indexer {
 }
 
 async fn run(servers: Arc<Replicas>, news: Arc<Notify>, ended: CancellationToken) {
-    let mut wait = Duration::ZERO;
+    let mut behind_since = None;
     loop {
-        let told = async {
-            if tokio::time::timeout(wait, news.notified()).await.is_ok() {
-                tokio::time::sleep(LINGER).await;
+        let begun = Instant::now();
+        let pause = match index_some(&servers).await {
+            Ok(true) => {
+                let behind = behind_since.get_or_insert(begun).elapsed();
+                Pause::Rest(rest(behind, begun.elapsed()))
+            }
+            Ok(false) => {
+                behind_since = None;
+                Pause::UntilNews(POLL)
+            }
+            Err(error) => {
+                // What is not indexed stays in the lag, which the health report shows.
+                tracing::debug!(%error, "indexing for search failed; it is tried again");
+                Pause::Rest(RETRY_AFTER)
             }
         };
         tokio::select! {
             () = ended.cancelled() => return,
-            () = told => {}
+            () = pause.over(&news) => {}
         }
-        wait = match index_some(&servers).await {
-            Ok(true) => Duration::ZERO,
-            Ok(false) => POLL,
-            Err(error) => {
-                // What is not indexed stays in the lag, which the health report shows.
-                tracing::debug!(%error, "indexing for search failed; it is tried again");
-                RETRY_AFTER
+    }
+}
+
+/// What comes between two batches.
+enum Pause {
+    /// There is more to do.
+    Rest(Duration),
+    /// There is nothing to do: until an append here is announced, or for so long, because others append as well.
+    UntilNews(Duration),
+}
+
+impl Pause {
+    async fn over(self, news: &Notify) {
+        match self {
+            Self::Rest(time) => tokio::time::sleep(time).await,
+            Self::UntilNews(time) => {
+                if tokio::time::timeout(time, news.notified()).await.is_ok() {
+                    tokio::time::sleep(LINGER).await;
+                }
             }
-        };
+        }
+    }
+}
+
+/// How long to leave the machine to others after a batch that took so long (F5).
+fn rest(behind: Duration, took: Duration) -> Duration {
+    if behind < PATIENCE {
+        (took * REST).min(REST_MAX)
+    } else {
+        Duration::ZERO
     }
 }
 
@@ -138,37 +168,47 @@ static PENDING: Statement = Statement {
     types: &[],
 };
 
+/// The index and its place in the outbox are lost or kept together, and what is lost is indexed again: no commit here
+/// has to wait for a disk or a standby.
 static TAKE: Statement = Statement {
     name: "indexing_take",
-    sql: "SELECT xid::text, change_no FROM contextkeep.indexing FOR UPDATE SKIP LOCKED",
+    sql: "SELECT i.xid::text, i.change_no, set_config('synchronous_commit', 'off', true)
+          FROM contextkeep.indexing i FOR UPDATE SKIP LOCKED",
     types: &[],
 };
 
 static CHANGES: Statement = Statement {
     name: "indexing_changes",
-    sql: "SELECT xid::text, change_no, stream_nos, first_seqs, last_seqs FROM contextkeep.changes
+    sql: "SELECT xid::text, change_no, ctx_nos, stream_nos, first_seqs, last_seqs FROM contextkeep.changes
           WHERE (xid, change_no) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
           ORDER BY xid, change_no LIMIT $3",
     types: &[Type::TEXT, Type::INT8, Type::INT8],
 };
 
-static BODIES: Statement = Statement {
+/// The plan is pinned to lookups, because the tables may have no statistics yet when a server makes it.
+pub(super) static BODIES: Statement = Statement {
     name: "indexing_bodies",
-    sql: "SELECT i.stream_no, i.seq, i.body, c.tenant
-          FROM unnest($1, $2, $3) AS w (stream_no, first_seq, last_seq)
-          JOIN contextkeep.streams s ON s.stream_no = w.stream_no
-          JOIN contextkeep.contexts c ON c.ctx_no = s.ctx_no
-          JOIN contextkeep.items i ON i.stream_no = w.stream_no AND i.seq BETWEEN w.first_seq AND w.last_seq",
-    types: &[Type::INT8_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY],
+    sql: "SELECT w.stream_no, i.seq, i.body, c.tenant
+          FROM unnest($1, $2, $3, $4) AS w (ctx_no, stream_no, first_seq, last_seq)
+          CROSS JOIN LATERAL (SELECT c.tenant FROM contextkeep.contexts c WHERE c.ctx_no = w.ctx_no LIMIT 1) c
+          CROSS JOIN LATERAL (
+              SELECT i.seq, i.body FROM contextkeep.items i
+              WHERE i.stream_no = w.stream_no AND i.seq BETWEEN w.first_seq AND w.last_seq ORDER BY i.seq OFFSET 0
+          ) i",
+    types: &[
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+    ],
 };
 
 static STORE: Statement = Statement {
     name: "indexing_store",
     sql: "INSERT INTO contextkeep.words (stream_no, seq, vector)
-          SELECT w.stream_no, w.seq, w.vector::tsvector
-          FROM unnest($1, $2, $3) AS w (stream_no, seq, vector)
+          SELECT w.stream_no, w.seq, w.vector FROM unnest($1, $2, $3) AS w (stream_no, seq, vector)
           ON CONFLICT (stream_no, seq) DO NOTHING",
-    types: &[Type::INT8_ARRAY, Type::INT8_ARRAY, Type::TEXT_ARRAY],
+    types: &[Type::INT8_ARRAY, Type::INT8_ARRAY, Type::TS_VECTOR_ARRAY],
 };
 
 static MOVE: Statement = Statement {
@@ -184,45 +224,73 @@ async fn index_batch(session: &Session) -> Outcome<bool> {
         return Ok(false);
     };
     let (mut xid, mut change_no): (String, i64) = (get(place, 0)?, get(place, 1)?);
-    let changes = session
-        .query(&CHANGES, &[&xid, &change_no, &BATCH_CHANGES])
-        .await?;
-    let (mut streams, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
-    let mut items = 0;
-    for change in &changes {
-        if items >= BATCH_ITEMS {
+    let mut new = NewItems::default();
+    let mut changes = 0;
+    for limit in BATCH_CHANGES {
+        let rows = session.query(&CHANGES, &[&xid, &change_no, &limit]).await?;
+        for change in &rows {
+            if new.count >= BATCH_ITEMS {
+                break;
+            }
+            new.add(change)?;
+            (xid, change_no) = (get(change, 0)?, get(change, 1)?);
+            changes += 1;
+        }
+        if new.count >= BATCH_ITEMS || i64::try_from(rows.len()).is_ok_and(|found| found < limit) {
             break;
         }
-        let of_change: [Vec<i64>; 3] = [get(change, 2)?, get(change, 3)?, get(change, 4)?];
-        let [stream_nos, first_seqs, last_seqs] = of_change;
-        for ((stream_no, first), last) in stream_nos.into_iter().zip(first_seqs).zip(last_seqs) {
-            if first <= last {
-                items += last - first + 1;
-                streams.push(stream_no);
-                firsts.push(first);
-                lasts.push(last);
-            }
-        }
-        (xid, change_no) = (get(change, 0)?, get(change, 1)?);
     }
-    if changes.is_empty() {
+    if changes == 0 {
         return Ok(false);
     }
-    if !streams.is_empty() {
-        store(session, &streams, &firsts, &lasts).await?;
+    if new.count > 0 {
+        store(session, &new).await?;
     }
     session.execute(&MOVE, &[&xid, &change_no]).await?;
     Ok(true)
 }
 
-async fn store(session: &Session, streams: &[i64], firsts: &[i64], lasts: &[i64]) -> Outcome<()> {
-    let rows = session.query(&BODIES, &[&streams, &firsts, &lasts]).await?;
+/// Ranges of items that changes added.
+#[derive(Default)]
+struct NewItems {
+    ctx_nos: Vec<i64>,
+    stream_nos: Vec<i64>,
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
+    count: i64,
+}
+
+impl NewItems {
+    fn add(&mut self, change: &tokio_postgres::Row) -> Outcome<()> {
+        let [ctx_nos, stream_nos, firsts, lasts]: [Vec<i64>; 4] =
+            [get(change, 2)?, get(change, 3)?, get(change, 4)?, get(change, 5)?];
+        let ranges = ctx_nos
+            .into_iter()
+            .zip(stream_nos)
+            .zip(firsts.into_iter().zip(lasts));
+        for ((ctx_no, stream_no), (first, last)) in ranges {
+            if first <= last {
+                self.count += last - first + 1;
+                self.ctx_nos.push(ctx_no);
+                self.stream_nos.push(stream_no);
+                self.firsts.push(first);
+                self.lasts.push(last);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn store(session: &Session, new: &NewItems) -> Outcome<()> {
+    let rows = session
+        .query(&BODIES, &[&new.ctx_nos, &new.stream_nos, &new.firsts, &new.lasts])
+        .await?;
     let (mut stream_nos, mut seqs, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         let (stream_no, body, tenant): (i64, &str, &str) = (get(row, 0)?, get(row, 2)?, get(row, 3)?);
         stream_nos.push(stream_no);
         seqs.push(get::<i64>(row, 1)?);
-        vectors.push(vector(tenant, stream_no, &searchable_text(body)));
+        vectors.push(Vector::of(tenant, stream_no, &searchable_text(body)));
     }
     session.execute(&STORE, &[&stream_nos, &seqs, &vectors]).await?;
     Ok(())
@@ -243,71 +311,15 @@ pub(super) async fn lag(session: &Session) -> Read<u64> {
     Ok(rows.first().map_or(Ok(0), |row| count(row, 0)))
 }
 
-/// The word that stands for a tenant in its vectors.
-pub(super) fn tenant_word(tenant: &str) -> String {
-    format!("#{tenant}")
-}
-
-/// A word as it is indexed and searched.
-pub(super) fn word(word: &str) -> &str {
-    let mut end = word.len().min(WORD_BYTES_MAX);
-    while !word.is_char_boundary(end) {
-        end -= 1;
-    }
-    word.get(..end).unwrap_or(word)
-}
-
-/// A text as a `tsvector` literal. What does not fit into one is left out, from the end.
-fn vector(tenant: &str, stream_no: i64, text: &str) -> String {
-    let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    let mut bytes = 0;
-    for (index, found) in words(text).enumerate() {
-        let found = word(&found);
-        if let Some(positions) = places.get_mut(found) {
-            if positions.len() < POSITIONS_MAX {
-                positions.push((index + 1).min(POSITION_MAX));
-                bytes += 2;
-            }
-            continue;
-        }
-        bytes += found.len() + 6;
-        if bytes > VECTOR_BYTES_MAX {
-            break;
-        }
-        places.insert(found.to_owned(), vec![(index + 1).min(POSITION_MAX)]);
-    }
-    let mut vector = format!("'{}' '@{stream_no}'", tenant_word(tenant));
-    for (word, positions) in places {
-        let positions: Vec<String> = positions.iter().map(usize::to_string).collect();
-        vector.extend([" '", &word, "':", &positions.join(",")]);
-    }
-    vector
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_vector_has_the_tenant_the_stream_and_the_places_of_words() {
-        assert_eq!(
-            vector("acme", 7, "To be, or not to be"),
-            "'#acme' '@7' 'be':2,6 'not':4 'or':3 'to':1,5"
-        );
-    }
-
-    #[test]
-    fn what_does_not_fit_is_left_out() {
-        let many: Vec<String> = (0..200_000).map(|n| format!("w{n}")).collect();
-        let vector = vector("acme", 1, &many.join(" "));
-        assert!(vector.len() < 2 * VECTOR_BYTES_MAX, "{}", vector.len());
-        assert!(vector.contains("'w0':1"));
-        assert_eq!(word(&"é".repeat(1000)).len(), WORD_BYTES_MAX);
-    }
-
-    #[test]
-    fn a_word_without_end_is_cut_the_same_way_everywhere() {
-        let long = "x".repeat(5000);
-        assert!(vector("t", 1, &long).contains(&format!("'{}':1", word(&long))));
+    fn it_rests_until_it_has_been_behind_for_long() {
+        let took = Duration::from_millis(20);
+        assert_eq!(rest(Duration::ZERO, took), Duration::from_millis(60));
+        assert_eq!(rest(Duration::ZERO, PATIENCE), REST_MAX);
+        assert_eq!(rest(PATIENCE, took), Duration::ZERO);
     }
 }

@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::link::{Session, Statement};
 use super::read::Read;
 use super::rows::{get, item_of};
-use super::{indexer, read};
+use super::{indexer, read, vector};
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::searchable_text;
@@ -159,7 +159,7 @@ fn page_of(rows: &[Row], query: &SearchQuery, lag_items: u64) -> Result<SearchPa
 /// The query in Postgres' words. Terms are made of letters and digits only, so quoting is enough.
 fn tsquery(query: &Query, tenant: &TenantId) -> String {
     let group = |terms: &[Term]| terms.iter().map(phrase).collect::<Vec<_>>().join(" | ");
-    let mut wanted = format!("'{}'", indexer::tenant_word(tenant.as_str()));
+    let mut wanted = format!("'{}'", vector::tenant_word(tenant.as_str()));
     for terms in &query.required {
         wanted.extend([" & (", &group(terms), ")"]);
     }
@@ -173,7 +173,7 @@ fn phrase(term: &Term) -> String {
     let mut words: Vec<String> = term
         .words
         .iter()
-        .map(|word| format!("'{}'", indexer::word(word)))
+        .map(|word| format!("'{}'", vector::word(word)))
         .collect();
     if term.prefix
         && let Some(last) = words.last_mut()

@@ -14,8 +14,10 @@ mod batches;
 mod faults;
 mod history;
 mod insight;
+mod limits;
 mod load;
 mod plans;
+mod pooler;
 mod schema;
 mod sessions;
 

@@ -17,6 +17,15 @@ pub(in super::super) struct Columns<'items> {
     pub(in super::super) bodies: Vec<&'items str>,
 }
 
+/// A column in which every row is NULL as an empty array, for which Postgres has NULLs as well beside longer ones.
+pub(in super::super) fn or_empty<T>(column: &[Option<T>]) -> &[Option<T>] {
+    if column.iter().all(Option::is_none) {
+        &[]
+    } else {
+        column
+    }
+}
+
 impl<'items> Columns<'items> {
     /// Adds a row.
     pub(in super::super) fn push(&mut self, item: &'items NewItem) -> Result<()> {

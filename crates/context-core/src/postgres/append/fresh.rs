@@ -9,7 +9,7 @@ use super::super::group::Job;
 use super::super::link::{Session, Statement};
 use super::super::rows::{count, get, int};
 use super::super::transaction::Outcome;
-use super::columns::Columns;
+use super::columns::{Columns, or_empty};
 use crate::error::{Error, Result};
 use crate::id::ContextKey;
 use crate::store::Appended;
@@ -144,9 +144,9 @@ pub(super) async fn commit(
         &items.columns.kinds,
         &items.columns.pinned,
         &items.columns.kept,
-        &items.columns.importances,
-        &items.columns.client_ids,
-        &items.columns.links,
+        &or_empty(&items.columns.importances),
+        &or_empty(&items.columns.client_ids),
+        &or_empty(&items.columns.links),
         &items.columns.bodies,
         &keys.owners,
         &keys.names,

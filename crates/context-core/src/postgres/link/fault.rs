@@ -316,6 +316,10 @@ impl fmt::Display for Fault {
                 "Postgres has no connection left: {detail}; lower context_manager.database.max_open_conns or raise the \
                  server's max_connections"
             ),
+            Kind::Full => write!(
+                f,
+                "the disk of Postgres is full: {detail}; make room on its server: reads go on, writes are refused until then"
+            ),
             Kind::Pooler => write!(
                 f,
                 "a pooler does not keep prepared statements: {detail}; set context_manager.database.prepared_statements \

@@ -25,7 +25,7 @@ async fn open(settings: &DatabaseSettings) -> Arc<PgContextStore> {
 }
 
 /// Appends from several tasks while `trouble` goes on, then checks that nothing was lost or doubled.
-async fn under_load(store: &Arc<PgContextStore>, trouble: impl Future<Output = ()>) -> usize {
+pub(super) async fn under_load(store: &Arc<PgContextStore>, trouble: impl Future<Output = ()>) -> usize {
     const CONTEXTS: u64 = 5;
     create(store.as_ref(), CONTEXTS).await;
     let history = Arc::new(History::default());
@@ -58,7 +58,7 @@ async fn under_load(store: &Arc<PgContextStore>, trouble: impl Future<Output = (
 }
 
 /// Waits until so many more appends were acknowledged, as the store itself counts them.
-async fn progress(store: &PgContextStore) {
+pub(super) async fn progress(store: &PgContextStore) {
     let count = async || {
         let mut items = 0;
         for context in 0..5 {

@@ -42,6 +42,16 @@ async fn plan(
     rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
 }
 
+async fn indexing(client: &tokio_postgres::Client) -> String {
+    let numbers: Vec<i64> = (1..=200).collect();
+    plan(
+        client,
+        &indexer::BODIES,
+        &[&numbers, &numbers, &numbers, &numbers],
+    )
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs services"]
 async fn every_read_follows_an_index() {
@@ -52,6 +62,13 @@ async fn every_read_follows_an_index() {
         .await
         .unwrap();
     let connection = tokio::spawn(connection);
+    // The indexer plans before there is anything to know of the tables, and again when there is.
+    let fresh = indexing(&client).await;
+    assert!(
+        fresh.contains("items_pkey") && fresh.contains("contexts_pkey"),
+        "{fresh}"
+    );
+    assert!(!fresh.contains("Hash"), "{fresh}");
     // Tables of a size at which the choice matters, with statistics.
     client
         .batch_execute(
@@ -108,6 +125,15 @@ async fn every_read_follows_an_index() {
         );
         assert!(!plan.contains("Sort"), "{} sorts: {plan}", statement.name);
     }
+    let indexing = indexing(&client).await;
+    assert!(
+        indexing.contains("items_pkey") && indexing.contains("contexts_pkey"),
+        "{indexing}"
+    );
+    assert!(
+        !indexing.contains("Seq Scan") && !indexing.contains("Hash"),
+        "{indexing}"
+    );
     let run = plan(&client, &RUN, &[]).await;
     assert!(run.contains("Index Scan Backward using items_pkey"), "{run}");
     let kept = plan(&client, &KEPT, &[]).await;

@@ -1,0 +1,235 @@
+//! Durable appends over REST on Postgres, beside `pgbench`'s inserts (N4): `cargo bench -p contextkeep-server --bench rest`.
+//!
+//! The server is the binary; the clients, 64 connections that each wait for their answer, run on the same cores, and so
+//! does the database. Medians of rounds that take turns, on one server whose commits reach the disk.
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench is a program that prints, and stops at a surprise"
+)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use contextkeep_test_support::{PgCluster, locate};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+const CLIENTS: usize = 64;
+const CONTEXTS: usize = 1000;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(4);
+
+fn main() {
+    let cluster = PgCluster::builder()
+        .durable(true)
+        .setting("shared_buffers", "512MB")
+        .setting("max_wal_size", "4GB")
+        .start()
+        .unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut server = spawn(folder.path(), &cluster.primary().dsn());
+    let address = address(&mut BufReader::new(server.stderr.take().unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut setup = Connection::open(&address).await;
+        for context in 0..CONTEXTS {
+            let new = format!(r#"{{"id":"c{context}","agent_id":"a"}}"#);
+            setup.send(&post(&address, "/v1/contexts", &new)).await;
+        }
+        measure(&cluster, &address, &mut setup).await;
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+async fn measure(cluster: &PgCluster, address: &str, setup: &mut Connection) {
+    cluster
+        .primary()
+        .sql("CREATE TABLE inserted (id bigserial PRIMARY KEY, body text NOT NULL)")
+        .unwrap();
+    let script = std::env::temp_dir().join(format!("contextkeep-rest-{}.sql", std::process::id()));
+    let insert = format!(
+        "INSERT INTO inserted (body) VALUES (repeat('x', {}));\n",
+        item().len()
+    );
+    std::fs::write(&script, insert).unwrap();
+    let (mut inserts, mut spread, mut single) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        indexed(address, setup).await;
+        inserts.push(pgbench(&script, cluster));
+        spread.push(appends(address, CONTEXTS).await);
+        indexed(address, setup).await;
+        single.push(appends(address, 1).await);
+    }
+    drop(std::fs::remove_file(&script));
+    let (inserts, spread, single) = (median(inserts), median(spread), median(single));
+    println!(
+        "N4 over REST: {CLIENTS} connections, items of {} bytes, one commit each",
+        item().len()
+    );
+    println!("    pgbench single-row inserts        {inserts:>9.0} /s");
+    for (what, rate) in [("1,000 contexts", spread), ("one context   ", single)] {
+        println!(
+            "    appends to {what}         {rate:>9.0} /s   ratio {:.2}",
+            rate / inserts
+        );
+    }
+}
+
+/// A kilobyte of JSON, the same as in the bench of the store.
+fn item() -> String {
+    let words = "the quick brown fox jumps over the lazy dog ".repeat(22);
+    serde_json::json!({"role": "user", "content": words}).to_string()
+}
+
+fn post(address: &str, path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A client that costs next to nothing: it writes bytes that are there and looks for the end of an answer.
+struct Connection {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            answer: Vec::with_capacity(4096),
+        }
+    }
+
+    /// Sends a request and reads its answer, which has to be a good one.
+    async fn send(&mut self, request: &[u8]) -> &str {
+        self.stream.write_all(request).await.unwrap();
+        self.answer.clear();
+        loop {
+            let read = self.stream.read_buf(&mut self.answer).await.unwrap();
+            assert!(read > 0, "the server hung up");
+            let text = std::str::from_utf8(&self.answer).unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                break;
+            }
+        }
+        let text = std::str::from_utf8(&self.answer).unwrap();
+        assert!(text.starts_with("HTTP/1.1 2"), "{text}");
+        text
+    }
+}
+
+/// Appends a second by all clients, over so many contexts.
+async fn appends(address: &str, contexts: usize) -> f64 {
+    let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let body = format!(r#"{{"items":[{}]}}"#, item());
+    let requests: Arc<Vec<Vec<u8>>> = Arc::new(
+        (0..contexts)
+            .map(|context| post(address, &format!("/v1/contexts/c{context}/items"), &body))
+            .collect(),
+    );
+    let begun = Instant::now();
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        let mut connection = Connection::open(address).await;
+        let (over, done, requests) = (over.clone(), done.clone(), requests.clone());
+        clients.push(tokio::spawn(async move {
+            let mut at = client * 15;
+            while !over.load(Ordering::Relaxed) {
+                at = (at + 641) % requests.len();
+                connection.send(&requests[at]).await;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    tokio::time::sleep(ROUND).await;
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let done = done.load(Ordering::Relaxed) as f64;
+    done / begun.elapsed().as_secs_f64()
+}
+
+/// Waits until the search index has caught up, so that nobody works off the round before.
+async fn indexed(address: &str, connection: &mut Connection) {
+    let search = post(address, "/v1/search", r#"{"query":"nothing"}"#);
+    for _ in 0..1200 {
+        let answer = connection.send(&search).await;
+        if answer.contains(r#""lag_items":0"#) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the search index did not catch up within two minutes");
+}
+
+fn pgbench(script: &Path, cluster: &PgCluster) -> f64 {
+    let output = Command::new(locate::postgres().unwrap().join("pgbench"))
+        .args(["-n", "-M", "prepared", "-c"])
+        .arg(CLIENTS.to_string())
+        .args(["-j", "2", "-T"])
+        .arg(ROUND.as_secs().to_string())
+        .arg("-f")
+        .arg(script)
+        .arg(cluster.primary().dsn())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let tps = text.lines().find_map(|line| line.strip_prefix("tps = "));
+    let tps = tps.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    tps.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn spawn(folder: &Path, dsn: &str) -> Child {
+    let config = folder.join("contextkeep.yaml");
+    let settings = serde_json::json!({"context_manager": {"database": {"dsn": dsn}}});
+    std::fs::write(&config, settings.to_string()).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_contextkeep"))
+        .env_clear()
+        .current_dir(folder)
+        .args(["--data", "data", "--config"])
+        .arg(&config)
+        .args(["serve", "--bind", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn address(log: &mut impl std::io::BufRead) -> String {
+    log.lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap())
+        .find(|line| line["message"] == "listening")
+        .and_then(|line| line["address"].as_str().map(str::to_owned))
+        .unwrap()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
