@@ -126,10 +126,12 @@ pub async fn appends_of_many_have_their_own_outcomes(t: Subject) {
 
 pub async fn appends_of_many_keep_their_order(t: Subject) {
     let keys = [t.create("a").await, t.create("b").await, t.create("c").await];
-    // The appends to `c` each name the version that the one before makes, and every fifth comes twice with its key.
+    // The appends to `c` each name the version that the one before makes; those to `b` have keys.
+    let contexts = ["a", "b", "c"].into_iter().cycle();
     let batch: Vec<_> = (0..60_u64)
-        .map(|n| {
-            let (context, body) = (["a", "b", "c"][n as usize % 3], said(&n.to_string()));
+        .zip(contexts)
+        .map(|(n, context)| {
+            let body = said(&n.to_string());
             let one = match context {
                 "c" => expecting(&[&body], 1 + n / 3),
                 "b" => keyed(&[&body], &format!("k{}", n / 3), 1),
