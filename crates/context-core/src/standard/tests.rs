@@ -28,6 +28,22 @@ async fn a_truncation_drops_nothing_of_a_context_that_is_longer_than_a_window_an
     assert_eq!(truncation.context.item_count, u64::from(window::ITEMS_MAX) + 1000);
 }
 
+fn id(name: &str) -> ContextId {
+    ContextId::parse(name).unwrap()
+}
+
+/// An append of items that are counted off the reactor.
+fn long(context: &str, n: usize, items: usize) -> (ContextId, AppendRequest) {
+    let text = "unbelievably ".repeat(2000);
+    let body = serde_json::json!({"role": "user", "content": format!("{n} {text}")}).to_string();
+    let request = AppendRequest {
+        items: vec![NewItem::parse(&body, 1 << 20).unwrap(); items],
+        expected: None,
+        idempotency_key: None,
+    };
+    (id(context), request)
+}
+
 #[tokio::test]
 async fn a_batch_counts_each_append_as_its_context_counts_and_keeps_the_order() {
     let store = Arc::new(FakeStore::new(Arc::new(SystemClock)));
@@ -37,7 +53,6 @@ async fn a_batch_counts_each_append_as_its_context_counts_and_keeps_the_order() 
     };
     let manager = StandardContextManager::new(store, limits);
     let tenant = TenantId::parse("t").unwrap();
-    let id = |name| ContextId::parse(name).unwrap();
     for (name, tokenizer) in [("a", Tokenizer::Estimate), ("b", Tokenizer::default())] {
         let new = NewContext {
             tokenizer: Some(tokenizer),
@@ -45,20 +60,10 @@ async fn a_batch_counts_each_append_as_its_context_counts_and_keeps_the_order() 
         };
         manager.create(&tenant, new).await.unwrap();
     }
-    let text = "unbelievably ".repeat(2000);
-    let request = |context, n: usize, items: usize| {
-        let body = serde_json::json!({"role": "user", "content": format!("{n} {text}")}).to_string();
-        let request = AppendRequest {
-            items: vec![NewItem::parse(&body, 1 << 20).unwrap(); items],
-            expected: None,
-            idempotency_key: None,
-        };
-        (id(context), request)
-    };
     let batch = ["a", "b", "a", "b", "a"].iter().enumerate();
-    let mut requests: Vec<_> = batch.map(|(n, context)| request(context, n, 1)).collect();
-    requests.insert(2, request("a", 9, 3));
-    requests.insert(3, request("b", 9, 0));
+    let mut requests: Vec<_> = batch.map(|(n, context)| long(context, n, 1)).collect();
+    requests.insert(2, long("a", 9, 3));
+    requests.insert(3, long("b", 9, 0));
     let answer = manager.append_many(&tenant, requests).await;
     let seqs: Vec<_> = answer
         .value
@@ -89,7 +94,7 @@ async fn a_batch_counts_each_append_as_its_context_counts_and_keeps_the_order() 
     };
     for (name, numbers) in [("a", ["0", "2", "4"].as_slice()), ("b", &["1", "3"])] {
         let key = ContextKey::from((&tenant, &id(name)));
-        let single = manager.append(&key, request(name, 0, 1).1).await.unwrap();
+        let single = manager.append(&key, long(name, 0, 1).1).await.unwrap();
         let page = manager.items(&key, query).await.unwrap().value;
         for (item, number) in page.items.iter().zip(numbers) {
             assert!(item.body.contains(&format!("\"content\":\"{number} ")));
