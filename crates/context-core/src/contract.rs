@@ -11,6 +11,7 @@
 mod appends;
 mod heads;
 mod life;
+mod many;
 mod reads;
 mod searching;
 mod streams;
@@ -34,6 +35,7 @@ use crate::{
 pub use appends::*;
 pub use heads::*;
 pub use life::*;
+pub use many::*;
 pub use reads::*;
 pub use searching::*;
 pub use streams::*;
@@ -53,7 +55,10 @@ macro_rules! store_contract {
             rewrites_keep_ranges, deleted_contexts_are_gone, versions_survive_deletion, expired_contexts_are_gone,
             tenants_do_not_meet, tenants_use_the_same_ids, lists_are_newest_first, lists_filter, searches_find, searches_stay_inside,
             purges_remove_what_nothing_reaches, purges_forget_keys_and_tombstones, writers_at_once_all_succeed,
-            dropped_appends_do_not_block
+            dropped_appends_do_not_block, heads_come_in_the_order_of_the_ids, appends_of_many_have_their_own_outcomes,
+            appends_of_many_keep_their_order, a_key_twice_in_a_batch_is_used_once,
+            deletes_of_many_have_their_own_outcomes, deletes_of_many_leave_what_one_leaves,
+            many_stay_inside_their_tenant
         );
     };
     (@cases $attributes:tt $make:path; $($case:ident),+) => {$(

@@ -21,9 +21,11 @@ mod tests;
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::id::{ContextKey, TenantId};
+use crate::id::{ContextId, ContextKey, TenantId};
 use crate::settings::EmbeddedSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
@@ -96,22 +98,24 @@ impl EmbeddedStore {
         self.writer.close();
     }
 
-    async fn write<T: Send + 'static>(
+    /// Queues a write at once; the future waits for its commit.
+    fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.writer.write(job, |_| ()).await
+    ) -> impl Future<Output = Result<T>> + Send {
+        self.writer.write(job, |_| ())
     }
 
-    async fn append_with(
+    /// Queues an append at once; the future waits for its commit.
+    fn append_with(
         &self,
         job: impl FnOnce(&rusqlite::Connection) -> Result<append::Outcome> + Send + 'static,
-    ) -> Result<Appended> {
+    ) -> impl Future<Output = Result<Appended>> + Send {
         let backlog = self.backlog.clone();
-        let outcome = self.writer.write(job, move |outcome| {
+        let outcome = self.writer.write(job, move |outcome: &append::Outcome| {
             backlog.add(outcome.stream_no, outcome.new_items);
         });
-        Ok(outcome.await?.appended)
+        async move { Ok(outcome.await?.appended) }
     }
 }
 
@@ -136,6 +140,14 @@ impl ContextStore for EmbeddedStore {
             .await
     }
 
+    async fn heads(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Vec<Option<Context>>> {
+        let keys: Vec<ContextKey> = ids.iter().map(|id| (tenant, id).into()).collect();
+        let now = self.clock.now();
+        self.readers
+            .read(move |connection| read::heads(connection, &keys, now))
+            .await
+    }
+
     async fn update(
         &self,
         key: &ContextKey,
@@ -157,6 +169,35 @@ impl ContextStore for EmbeddedStore {
         let (key, now) = (key.clone(), self.clock.now());
         self.append_with(move |connection| append::append(connection, &key, &append, now))
             .await
+    }
+
+    // All take their places in the writer's queue before the first is waited for, so that they are one group.
+    async fn append_many(
+        &self,
+        tenant: &TenantId,
+        appends: Vec<(ContextId, Append)>,
+    ) -> Vec<Result<Appended>> {
+        let now = self.clock.now();
+        let begin = |(id, append): (ContextId, Append)| {
+            let key = ContextKey::from((tenant, &id));
+            self.append_with(move |connection| append::append(connection, &key, &append, now))
+        };
+        let begun: Vec<_> = appends.into_iter().map(begin).collect();
+        join_all(begun).await
+    }
+
+    async fn delete_many(
+        &self,
+        tenant: &TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Vec<Result<Version>> {
+        let now = self.clock.now();
+        let begin = |(id, expected): (ContextId, Option<Version>)| {
+            let key = ContextKey::from((tenant, &id));
+            self.write(move |connection| write::delete(connection, &key, expected, now))
+        };
+        let begun: Vec<_> = deletes.into_iter().map(begin).collect();
+        join_all(begun).await
     }
 
     async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {

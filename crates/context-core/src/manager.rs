@@ -81,6 +81,9 @@ pub struct Truncation {
 
 /// Every operation on contexts, for one tenant at a time (G8).
 ///
+/// An operation on many is not one transaction: each element has the outcome that it would have by itself, after those
+/// before it.
+///
 /// Cancellation: dropping the future of a read stops it; dropping the future of a write leaves its outcome
 /// unknown to the caller, never half done.
 #[async_trait::async_trait]
@@ -89,6 +92,9 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
     async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>>;
     /// The head of a context.
     async fn get(&self, key: &ContextKey) -> Result<Answer<Context>>;
+    /// The heads of several contexts, in the order of `ids`; `None` where [`ContextManager::get`] would answer
+    /// `NotFound`.
+    async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>>;
     /// Changes a head.
     async fn update(
         &self,
@@ -98,8 +104,21 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
     ) -> Result<Answer<Context>>;
     /// Deletes a context; answers the version of the tombstone.
     async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Answer<Version>>;
+    /// Deletes several contexts; each outcome is its own, in the order of `deletes`.
+    async fn delete_many(
+        &self,
+        tenant: &TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Answer<Vec<Result<Version>>>;
     /// Appends items.
     async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>>;
+    /// Appends to several contexts; each outcome is its own, in the order of `requests`. Appends to the same context
+    /// keep their order.
+    async fn append_many(
+        &self,
+        tenant: &TenantId,
+        requests: Vec<(ContextId, AppendRequest)>,
+    ) -> Answer<Vec<Result<Appended>>>;
     /// Puts other items in the place of all.
     async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>>;
     /// Drops the oldest turns until the budget holds.

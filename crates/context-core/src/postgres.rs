@@ -5,6 +5,7 @@
 //! `migrations/postgres`.
 
 mod append;
+mod bury;
 mod group;
 mod indexer;
 pub mod insight;
@@ -38,10 +39,10 @@ use self::insight::{Insight, Recorder};
 use self::link::{Address, Endpoint, LinkSettings, Session, Statement};
 use self::replicas::Replicas;
 use self::routed::Reads;
-use self::transaction::{Outcome, Outlives, transaction};
+use self::transaction::{Outcome, Outlives, statement, transaction};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::id::{ContextKey, TenantId};
+use crate::id::{ContextId, ContextKey, TenantId};
 use crate::settings::{DatabaseSettings, Durability, PostgresSettings};
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
@@ -128,10 +129,7 @@ impl PgContextStore {
             queue_bytes: database.write_queue_size.as_u64(),
             group: database.group_commit as usize,
             positions: replicated,
-            synchronous_commit: match database.durability {
-                Durability::Local => "local",
-                Durability::Replicated => "on",
-            },
+            synchronous_commit: database.durability.synchronous_commit(),
         };
         let committed: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |_| news.notify_one());
         let appender = Appender::start(&servers, groups, &committed);
@@ -285,12 +283,27 @@ impl PgContextStore {
     ) -> Result<T> {
         self.ready()?;
         let value = transaction(&self.servers, job).await?;
+        self.note_write().await;
+        Ok(value)
+    }
+
+    /// As [`PgContextStore::write`], for a write of one statement.
+    async fn write_at_once<T, Running>(&self, job: impl Fn(Session) -> Running + Send + Sync) -> Result<T>
+    where
+        Running: Future<Output = Outcome<T>> + Send,
+    {
+        self.ready()?;
+        let value = statement(&self.servers, job).await?;
+        self.note_write().await;
+        Ok(value)
+    }
+
+    async fn note_write(&self) {
         if self.reads.replicated && crate::session::Session::current().is_some() {
             routed::position(&self.servers, &self.servers.primary())
                 .await
                 .note();
         }
-        Ok(value)
     }
 }
 
@@ -299,7 +312,7 @@ impl ContextStore for PgContextStore {
     async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Created> {
         let now = self.clock.now();
         // One id for all tries of the transaction.
-        let id = new.id.clone().unwrap_or_else(crate::ContextId::generate);
+        let id = new.id.clone().unwrap_or_else(ContextId::generate);
         let new = &new.with_id(id);
         self.write(|session, _| Box::pin(write::create(session, tenant, new.clone(), now, None)))
             .await
@@ -310,6 +323,19 @@ impl ContextStore for PgContextStore {
         let now = self.clock.now();
         let op = |endpoint| read::head(endpoint, key, now);
         self.reads.context(key, op, |context| context.version).await
+    }
+
+    async fn heads(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Vec<Option<Context>>> {
+        self.ready()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now();
+        self.reads
+            .heads(tenant, ids, |session| async move {
+                read::heads(&session, tenant, ids, now).await
+            })
+            .await
     }
 
     async fn update(
@@ -329,11 +355,46 @@ impl ContextStore for PgContextStore {
             .await
     }
 
+    async fn delete_many(
+        &self,
+        tenant: &TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Vec<Result<Version>> {
+        if deletes.is_empty() {
+            return Vec::new();
+        }
+        let (deletes, now) = (&deletes, self.clock.now());
+        let durability = self.settings.durability;
+        let outcomes = self
+            .write_at_once(|session| async move {
+                bury::delete_many(&session, tenant, deletes, now, durability).await
+            })
+            .await;
+        outcomes.unwrap_or_else(|error| vec![Err(error); deletes.len()])
+    }
+
     async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
         self.ready()?;
         let (appended, position) = self.appender.append(key, append, self.clock.now()).await?;
         position.note();
         Ok(appended)
+    }
+
+    async fn append_many(
+        &self,
+        tenant: &TenantId,
+        appends: Vec<(ContextId, Append)>,
+    ) -> Vec<Result<Appended>> {
+        if let Err(error) = self.ready() {
+            return vec![Err(error); appends.len()];
+        }
+        let outcomes = self.appender.append_many(tenant, appends, self.clock.now()).await;
+        let noted = outcomes.into_iter().map(|outcome| {
+            let (appended, position) = outcome?;
+            position.note();
+            Ok(appended)
+        });
+        noted.collect()
     }
 
     async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
@@ -357,7 +418,7 @@ impl ContextStore for PgContextStore {
     }
 
     async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created> {
-        let id = new.id.clone().unwrap_or_else(crate::ContextId::generate);
+        let id = new.id.clone().unwrap_or_else(ContextId::generate);
         let (new, now) = (&new.with_id(id), self.clock.now());
         self.write(|session, _| Box::pin(write::fork(session, key, at, new.clone(), now)))
             .await

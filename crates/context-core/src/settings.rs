@@ -114,6 +114,10 @@ pub struct LimitSettings {
     /// Most items in one append.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100_000)))]
     pub append_items: usize,
+    /// Most entries in one `POST /v1/batch`. Each append of a batch has the limits of a single one besides, and the
+    /// whole batch those of a body.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
+    pub batch_max: usize,
     /// Most entries on a page.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000)))]
     pub page_items: u32,
@@ -127,6 +131,7 @@ impl Default for LimitSettings {
         Self {
             item_size: ByteSize::mib(1),
             append_items: 1000,
+            batch_max: 100,
             page_items: 1000,
             page_size: ByteSize::mib(8),
         }

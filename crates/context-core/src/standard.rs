@@ -1,5 +1,6 @@
 //! The manager that goes straight to a store.
 
+mod many;
 #[cfg(test)]
 mod tests;
 
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
-use crate::id::{ContextKey, IdempotencyKey, TenantId};
+use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
 use crate::session::Session;
 use crate::settings::LimitSettings;
@@ -24,6 +25,9 @@ use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version}
 const COUNT_INLINE_BYTES_MAX: usize = 8 * 1024;
 /// Items read to find out what the smallest window would need.
 const MINIMUM_ITEMS: u32 = 512;
+/// How often an append is counted. A third time needs a context that was deleted and created anew with another
+/// tokenizer meanwhile.
+const COUNTS_MAX: usize = 3;
 
 /// Serves every operation from one store. Keeps no state of its own, so that any number of them may share
 /// the store.
@@ -42,25 +46,14 @@ impl StandardContextManager {
     /// Counts the items and writes them, once more if the context counts otherwise. The first guess saves a
     /// read: a context's tokenizer never changes, and nearly all have the default one.
     async fn counted(&self, key: &ContextKey, request: AppendRequest, write: Write) -> Result<Appended> {
-        if let Some((index, id)) = repeated_client_id(&request.items) {
-            let problem = format!("{:?} names two items of this append", id.as_str());
-            return Err(Invalid::new(format!("items[{index}].client_id"), problem).into());
-        }
-        if request.items.len() > self.limits.append_items {
-            return Err(Error::TooLarge {
-                what: "an append in items".into(),
-                actual: request.items.len() as u64,
-                limit: self.limits.append_items as u64,
-            });
-        }
+        check(&request.items, &self.limits)?;
         let idempotency = request
             .idempotency_key
             .map(|key| fingerprint(key, write, &request.items));
         let expected = request.expected;
         let mut tokenizer = Tokenizer::default();
         let mut items: Arc<[NewItem]> = count(request.items, tokenizer).await?.into();
-        // A second refusal needs a context that was deleted and created anew with another tokenizer meanwhile.
-        for _ in 0..3 {
+        for _ in 0..COUNTS_MAX {
             let append = Append {
                 items: items.clone(),
                 tokenizer,
@@ -77,9 +70,7 @@ impl StandardContextManager {
             tokenizer = actual;
             items = count(items.to_vec(), tokenizer).await?.into();
         }
-        Err(Error::internal(
-            "the context's tokenizer changed three times during one append",
-        ))
+        Err(changing())
     }
 
     async fn assemble(&self, key: &ContextKey, request: WindowRequest) -> Result<Window> {
@@ -154,6 +145,14 @@ impl ContextManager for StandardContextManager {
         Ok(seen(key, context.version, context))
     }
 
+    async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {
+        let contexts = self.store.heads(tenant, ids).await?;
+        for context in contexts.iter().flatten() {
+            note(&(tenant, &context.id).into(), context.version);
+        }
+        Ok(answer(contexts))
+    }
+
     async fn update(
         &self,
         key: &ContextKey,
@@ -170,14 +169,40 @@ impl ContextManager for StandardContextManager {
         Ok(seen(key, version, version))
     }
 
-    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
-        if request.items.is_empty() {
-            return Err(Invalid::new("items", "is empty")
-                .hint("send at least one item")
-                .into());
+    async fn delete_many(
+        &self,
+        tenant: &TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Answer<Vec<Result<Version>>> {
+        let ids: Vec<ContextId> = deletes.iter().map(|(id, _)| id.clone()).collect();
+        let outcomes = self.store.delete_many(tenant, deletes).await;
+        for (id, outcome) in ids.iter().zip(&outcomes) {
+            if let Ok(version) = outcome {
+                note(&(tenant, id).into(), *version);
+            }
         }
+        answer(outcomes)
+    }
+
+    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        refuse_empty(&request.items)?;
         let appended = self.counted(key, request, Write::Append).await?;
         Ok(seen(key, appended.version, appended))
+    }
+
+    async fn append_many(
+        &self,
+        tenant: &TenantId,
+        requests: Vec<(ContextId, AppendRequest)>,
+    ) -> Answer<Vec<Result<Appended>>> {
+        let ids: Vec<ContextId> = requests.iter().map(|(id, _)| id.clone()).collect();
+        let outcomes = many::append(self.store.as_ref(), &self.limits, tenant, requests).await;
+        for (id, outcome) in ids.iter().zip(&outcomes) {
+            if let Ok(appended) = outcome {
+                note(&(tenant, id).into(), appended.version);
+            }
+        }
+        answer(outcomes)
     }
 
     async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
@@ -245,26 +270,75 @@ fn answer<T>(value: T) -> Answer<T> {
 
 /// As [`answer`], with the version noted in the session (Q1).
 fn seen<T>(key: &ContextKey, version: Version, value: T) -> Answer<T> {
-    if let Some(session) = Session::current() {
-        session.saw(key, version);
-    }
+    note(key, version);
     answer(value)
 }
 
+fn note(key: &ContextKey, version: Version) {
+    if let Some(session) = Session::current() {
+        session.saw(key, version);
+    }
+}
+
+fn refuse_empty(items: &[NewItem]) -> Result<()> {
+    if items.is_empty() {
+        return Err(Invalid::new("items", "is empty")
+            .hint("send at least one item")
+            .into());
+    }
+    Ok(())
+}
+
+/// Whether one write may have these items.
+fn check(items: &[NewItem], limits: &LimitSettings) -> Result<()> {
+    if let Some((index, id)) = repeated_client_id(items) {
+        let problem = format!("{:?} names two items of this append", id.as_str());
+        return Err(Invalid::new(format!("items[{index}].client_id"), problem).into());
+    }
+    if items.len() > limits.append_items {
+        return Err(Error::TooLarge {
+            what: "an append in items".into(),
+            actual: items.len() as u64,
+            limit: limits.append_items as u64,
+        });
+    }
+    Ok(())
+}
+
 async fn count(mut items: Vec<NewItem>, tokenizer: Tokenizer) -> Result<Vec<NewItem>> {
-    let bytes: usize = items.iter().map(|item| item.text().len()).sum();
-    let work = move || {
-        for item in &mut items {
-            item.count(tokenizer);
-        }
+    let bytes = text_bytes(&items);
+    off_the_reactor(bytes, move || {
+        count_all(&mut items, tokenizer);
         items
-    };
+    })
+    .await
+}
+
+fn text_bytes(items: &[NewItem]) -> usize {
+    items.iter().map(|item| item.text().len()).sum()
+}
+
+fn count_all(items: &mut [NewItem], tokenizer: Tokenizer) {
+    for item in items {
+        item.count(tokenizer);
+    }
+}
+
+/// Runs what counts so many bytes of text, where it holds nobody up.
+async fn off_the_reactor<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     if bytes <= COUNT_INLINE_BYTES_MAX {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::internal(format!("counting tokens: {error}")))
+}
+
+fn changing() -> Error {
+    Error::internal("the context's tokenizer changed three times during one append")
 }
 
 fn fingerprint(key: IdempotencyKey, write: Write, items: &[NewItem]) -> Idempotency {

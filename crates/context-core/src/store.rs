@@ -14,12 +14,17 @@
 //! - **S7** An item comes back byte for byte.
 //! - **S8** The cost of `append` and of `tail` does not depend on the length of the context.
 //!
+//! - **S9** An operation on many (`heads`, `append_many`, `delete_many`) means what its elements mean one after the
+//!   other, in order: S1 to S8 hold for each, one that is refused touches none of the others, and all together are not
+//!   one transaction: others may see and change what lies between two elements.
+//!
 //! Cancellation: dropping the future of a write neither undoes nor blocks it; the caller just does not learn
-//! its outcome, and finds out by repeating it with the same key.
+//! its outcome, and finds out by repeating it with the same key. Of a write of many, elements that have not begun may
+//! then be left undone.
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::item::Kind;
 use crate::search::Query;
@@ -44,6 +49,23 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
     /// The head of a context.
     async fn head(&self, key: &ContextKey) -> Result<Context>;
 
+    /// The heads of several contexts, in the order of `ids`; `None` where [`ContextStore::head`] would answer
+    /// `NotFound`. The same id may stand several times.
+    ///
+    /// # Errors
+    /// Those of a read, for all of them together. `SessionLost` if one of them is behind what the session has seen.
+    async fn heads(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Vec<Option<Context>>> {
+        let mut heads = Vec::with_capacity(ids.len());
+        for id in ids {
+            heads.push(match self.head(&(tenant, id).into()).await {
+                Ok(context) => Some(context),
+                Err(Error::NotFound) => None,
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(heads)
+    }
+
     /// Changes a head.
     async fn update(
         &self,
@@ -55,12 +77,40 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
     /// Deletes a context and answers the version of its tombstone. Its items are purged later.
     async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Version>;
 
+    /// Deletes several contexts; each outcome is what [`ContextStore::delete`] would answer, in the order of
+    /// `deletes` (S9). A context that stands twice is gone for whatever comes after its deletion.
+    async fn delete_many(
+        &self,
+        tenant: &TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Vec<Result<Version>> {
+        let mut outcomes = Vec::with_capacity(deletes.len());
+        for (id, expected) in deletes {
+            outcomes.push(self.delete(&(tenant, &id).into(), expected).await);
+        }
+        outcomes
+    }
+
     /// Appends items.
     ///
     /// # Errors
     /// `TokenizerMismatch` if the counts were made with another tokenizer; `VersionMismatch`,
     /// `IdempotencyKeyReused`, `ClientIdReused`. Neighbours in the same commit are not affected.
     async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended>;
+
+    /// Appends to several contexts; each outcome is what [`ContextStore::append`] would answer, in the order of
+    /// `appends` (S9). Appends to the same context keep their order.
+    async fn append_many(
+        &self,
+        tenant: &TenantId,
+        appends: Vec<(ContextId, Append)>,
+    ) -> Vec<Result<Appended>> {
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for (id, append) in appends {
+            outcomes.push(self.append(&(tenant, &id).into(), append).await);
+        }
+        outcomes
+    }
 
     /// Puts other items in the place of all. Seqs go on, they do not start again.
     async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended>;

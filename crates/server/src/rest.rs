@@ -2,6 +2,7 @@
 //! so `/openapi.json` cannot drift from what is served.
 
 mod admin;
+mod batch;
 mod contexts;
 pub(crate) mod dto;
 mod extract;
@@ -63,6 +64,7 @@ type Answered = Result<Response<Body>, Problem>;
     tags(
         (name = "contexts", description = "Conversations and tasks"),
         (name = "items", description = "What was said, and the window"),
+        (name = "batch", description = "Many contexts in one request"),
         (name = "search", description = "Full text"),
         (name = "transfer", description = "Export and import"),
         (name = "operations", description = "For whoever runs the server"),
@@ -83,6 +85,7 @@ fn documented() -> OpenApiRouter<Rest> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(contexts::routes())
         .merge(items::routes())
+        .merge(batch::routes())
         .merge(search::routes())
         .merge(transfer::routes())
         .merge(health::routes())

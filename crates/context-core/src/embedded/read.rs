@@ -5,10 +5,25 @@ use rusqlite::{Connection, params};
 
 use super::rows::{self, HEAD_COLUMNS, Head, ITEM_COLUMNS, head_of, int, item_of};
 use super::streams::{self, Span};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ContextKey, TenantId};
 use crate::store::{ContextPage, ItemPage, ItemQuery, ListQuery, Order, SeqRange, Tail, TailQuery};
-use crate::{Item, Timestamp};
+use crate::{Context, Item, Timestamp};
+
+/// The heads of these contexts that are there, in their order.
+pub(super) fn heads(
+    connection: &Connection,
+    keys: &[ContextKey],
+    now: Timestamp,
+) -> Result<Vec<Option<Context>>> {
+    keys.iter()
+        .map(|key| match rows::head(connection, key, now) {
+            Ok(head) => Ok(Some(head.context)),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .collect()
+}
 
 pub(super) fn items(
     connection: &Connection,

@@ -47,18 +47,19 @@ impl Writer {
         })
     }
 
-    /// Runs `job` in the next transaction and, once that is committed, `after` on the writer's thread.
+    /// Runs `job` in the next transaction and, once that is committed, `after` on the writer's thread. The job has its
+    /// place in the queue when this returns; the future waits for the outcome.
     ///
     /// # Errors
     /// The job's own, `Overloaded` if the queue is full, or why the commit failed.
-    pub(super) async fn write<T, F, A>(&self, job: F, after: A) -> Result<T>
+    pub(super) fn write<T, F, A>(&self, job: F, after: A) -> impl Future<Output = Result<T>> + use<T, F, A>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
-        let outcome = self.enqueue(job, after)?;
-        outcome.await.map_err(|_| closed())?
+        let outcome = self.enqueue(job, after);
+        async move { outcome?.await.map_err(|_| closed())? }
     }
 
     /// As [`Writer::write`], from a thread that may wait.

@@ -11,11 +11,12 @@ mod careful;
 pub(super) mod columns;
 mod fresh;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::{Gathering, Job};
@@ -25,7 +26,7 @@ use super::routed::{Position, position};
 use super::transaction::{Failure, Outcome};
 use crate::Timestamp;
 use crate::error::{Error, Result};
-use crate::id::ContextKey;
+use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::{Append, Appended};
 
 /// Largest group, in bytes of item bodies; a single append may be larger.
@@ -54,7 +55,8 @@ pub(super) struct GroupSettings {
 /// Takes appends and commits them in groups.
 #[derive(Debug)]
 pub(super) struct Appender {
-    lanes: Vec<mpsc::UnboundedSender<Job>>,
+    /// A message is what came together; it may be one append.
+    lanes: Vec<mpsc::UnboundedSender<Vec<Job>>>,
     hasher: RandomState,
     waiting: Arc<Waiting>,
     settings: GroupSettings,
@@ -98,18 +100,46 @@ impl Appender {
 
     /// Appends in the next group of its lane.
     pub(super) async fn append(&self, key: &ContextKey, append: Append, now: Timestamp) -> Result<Committed> {
-        self.enqueue(key, append, now)?
-            .await
-            .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
+        let (job, outcome) = self.admit(key.clone(), append, now)?;
+        self.enqueue(self.lane_of(key), vec![job]);
+        answer(outcome).await
     }
 
-    /// Puts an append into its lane's queue; the receiver learns the outcome.
-    pub(super) fn enqueue(
+    /// Appends in the next groups of their lanes. A lane gets its share as one message, so that one which is idle
+    /// commits it as one group.
+    pub(super) async fn append_many(
         &self,
-        key: &ContextKey,
+        tenant: &TenantId,
+        appends: Vec<(ContextId, Append)>,
+        now: Timestamp,
+    ) -> Vec<Result<Committed>> {
+        let mut shares: BTreeMap<usize, Vec<Job>> = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for (id, append) in appends {
+            let key = ContextKey::from((tenant, &id));
+            let lane = self.lane_of(&key);
+            let admitted = self.admit(key, append, now);
+            outcomes.push(admitted.map(|(job, outcome)| {
+                shares.entry(lane).or_default().push(job);
+                outcome
+            }));
+        }
+        for (lane, share) in shares {
+            self.enqueue(lane, share);
+        }
+        let answers = outcomes
+            .into_iter()
+            .map(|outcome| async { answer(outcome?).await });
+        join_all(answers).await
+    }
+
+    /// Makes a job of an append, if there is room for it to wait; the receiver learns the outcome.
+    fn admit(
+        &self,
+        key: ContextKey,
         append: Append,
         now: Timestamp,
-    ) -> Result<oneshot::Receiver<Result<Committed>>> {
+    ) -> Result<(Job, oneshot::Receiver<Result<Committed>>)> {
         let bytes = append.items.iter().map(|item| item.body.len() as u64).sum();
         let (reply, outcome) = oneshot::channel();
         // Both are counted before either decides: what is refused is taken off both again.
@@ -117,7 +147,7 @@ impl Appender {
         let bytes_before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
         let full = jobs_before >= self.settings.queue as u64 || bytes_before >= self.settings.queue_bytes;
         let job = Job {
-            key: key.clone(),
+            key,
             append,
             now,
             bytes,
@@ -130,25 +160,39 @@ impl Appender {
                 retry_after: super::RETRY_AFTER,
             });
         }
+        Ok((job, outcome))
+    }
+
+    /// Where the appends of a context go, always the same.
+    fn lane_of(&self, key: &ContextKey) -> usize {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key.tenant.as_str().as_bytes());
         hasher.write(key.id.as_str().as_bytes());
-        let lane = usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or(0);
-        let lane = self
-            .lanes
-            .get(lane)
-            .ok_or_else(|| Error::internal("there is no lane for appends"))?;
-        if let Err(refused) = lane.send(job) {
-            self.waiting.done(&refused.0);
-            return Err(Error::internal("a lane of appends has ended"));
+        usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or(0)
+    }
+
+    /// Puts jobs into their lane's queue.
+    fn enqueue(&self, lane: usize, jobs: Vec<Job>) {
+        let left = match self.lanes.get(lane) {
+            Some(lane) => lane.send(jobs).err().map(|refused| refused.0),
+            None => Some(jobs),
+        };
+        for job in left.into_iter().flatten() {
+            self.waiting.done(&job);
+            job.answer(Err(Error::internal("a lane of appends has ended")));
         }
-        Ok(outcome)
     }
 
     /// Appends that wait for their commit.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting.jobs.load(Ordering::Relaxed)
     }
+}
+
+async fn answer(outcome: oneshot::Receiver<Result<Committed>>) -> Result<Committed> {
+    outcome
+        .await
+        .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
 }
 
 impl Waiting {
@@ -167,17 +211,17 @@ struct Lane {
 }
 
 impl Lane {
-    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>) {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Vec<Job>>) {
         let mut waiting: VecDeque<Job> = VecDeque::new();
         loop {
             if waiting.is_empty() {
                 match queue.recv().await {
-                    Some(job) => waiting.push_back(job),
+                    Some(jobs) => waiting.extend(jobs),
                     None => return,
                 }
             }
-            while let Ok(job) = queue.try_recv() {
-                waiting.push_back(job);
+            while let Ok(jobs) = queue.try_recv() {
+                waiting.extend(jobs);
             }
             let group = Gathering::take(&mut waiting, self.settings.group, GROUP_BYTES_MAX);
             self.commit(group).await;

@@ -1,5 +1,6 @@
 //! Reads of heads and items: each one statement, and so one moment and one round trip.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_postgres::Row;
@@ -8,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::link::{Endpoint, Fault, Session, Statement};
 use super::rows::{HEAD_WIDTH, Head, get, head_columns, head_of, int, is_there, item_of};
 use crate::error::{Error, Result};
-use crate::id::{ContextKey, TenantId};
+use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::Kind;
 use crate::store::{ContextPage, ItemPage, ItemQuery, ListQuery, Order, Tail, TailQuery};
 use crate::{Context, Timestamp};
@@ -34,6 +35,36 @@ pub(super) async fn head(endpoint: Arc<Endpoint>, key: &ContextKey, now: Timesta
         .await?;
     let head = rows.first().ok_or(Error::NotFound).and_then(head_of);
     Ok(head.map(|head| head.context))
+}
+
+pub(super) static HEADS: Statement = Statement {
+    name: "heads",
+    sql: concat!(
+        "SELECT ",
+        head_columns!(),
+        " FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
+          WHERE c.tenant = $1 AND c.id = ANY ($2) AND ",
+        is_there!("$3")
+    ),
+    types: &[Type::TEXT, Type::TEXT_ARRAY, Type::INT8],
+};
+
+/// The heads of these contexts that are there, in the order of `ids`.
+pub(super) async fn heads(
+    session: &Session,
+    tenant: &TenantId,
+    ids: &[ContextId],
+    now: Timestamp,
+) -> Read<Vec<Option<Context>>> {
+    let names: Vec<&str> = ids.iter().map(ContextId::as_str).collect();
+    let rows = session
+        .query(&HEADS, &[&tenant.as_str(), &names, &now.as_micros()])
+        .await?;
+    let found: Result<HashMap<ContextId, Context>> = rows
+        .iter()
+        .map(|row| head_of(row).map(|head| (head.context.id.clone(), head.context)))
+        .collect();
+    Ok(found.map(|found| ids.iter().map(|id| found.get(id).cloned()).collect()))
 }
 
 /// A head, for statements that go on from it.

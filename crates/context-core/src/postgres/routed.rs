@@ -11,11 +11,11 @@ use tokio_postgres::types::{PgLsn, Type};
 use super::link::{Endpoint, Epoch, Lsn, Session as Connection, Statement};
 use super::read::Read;
 use super::replicas::{Consistency as Freshness, Demand, Floor, Replicas, Served, ServedBy, reached};
-use crate::Version;
 use crate::error::{Error, Result};
-use crate::id::ContextKey;
+use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::Origin;
 use crate::session::{self, Consistency, Session};
+use crate::{Context, Version};
 
 /// A place in the log that covers something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +108,7 @@ impl Reads {
         note(session.as_deref(), &served);
         let value = served.value?;
         match floor {
-            Some(seen) if version(&value) < seen => {
-                let actual = version(&value);
-                tracing::error!(seen, actual, "a session has seen what the database does not have");
-                Err(Error::SessionLost { seen, actual })
-            }
+            Some(seen) if version(&value) < seen => Err(lost_version(seen, version(&value))),
             _ => Ok(value),
         }
     }
@@ -129,8 +125,58 @@ impl Reads {
         }
     }
 
+    /// Reads the heads of several contexts. The position covers what the session wrote and listed; a head that it read
+    /// by itself left its version alone, so that the versions count here as well (Q2).
+    ///
+    /// # Errors
+    /// `SessionLost` if even the primary is behind what the session has seen of one of them.
+    pub(super) async fn heads<Op, Reading>(
+        &self,
+        tenant: &TenantId,
+        ids: &[ContextId],
+        op: Op,
+    ) -> Result<Vec<Option<Context>>>
+    where
+        Op: Fn(Connection) -> Reading + Send + Sync,
+        Reading: Future<Output = Read<Vec<Option<Context>>>> + Send,
+    {
+        let session = Session::current();
+        let floor_of = |id| self.for_context(session.as_deref()?, &(tenant, id).into()).1;
+        let floors: Vec<Option<Version>> = ids.iter().map(floor_of).collect();
+        // What is missing on a replica may only not be there yet.
+        let will_do = |heads: &Result<Vec<Option<Context>>>| {
+            heads.as_ref().map_or(true, |heads| {
+                let mut pairs = heads.iter().zip(&floors);
+                pairs.all(|(head, floor)| head.as_ref().is_some_and(|head| Some(head.version) >= *floor))
+            })
+        };
+        let heads = self.many_if(op, will_do).await?;
+        for (head, floor) in heads.iter().zip(&floors) {
+            if let (Some(head), Some(seen)) = (head, *floor)
+                && head.version < seen
+            {
+                return Err(lost_version(seen, head.version));
+            }
+        }
+        Ok(heads)
+    }
+
     /// Reads several contexts on a connection of its own: it may take long.
     pub(super) async fn many<T, Op, Reading>(&self, op: Op) -> Result<T>
+    where
+        Op: Fn(Connection) -> Reading + Send + Sync,
+        Reading: Future<Output = Read<T>> + Send,
+        T: Send,
+    {
+        self.many_if(op, |_| true).await
+    }
+
+    /// As [`Reads::many`], from the primary if what a replica says will not do.
+    async fn many_if<T, Op, Reading>(
+        &self,
+        op: Op,
+        will_do: impl Fn(&Result<T>) -> bool + Send + Sync,
+    ) -> Result<T>
     where
         Op: Fn(Connection) -> Reading + Send + Sync,
         Reading: Future<Output = Read<T>> + Send,
@@ -151,7 +197,8 @@ impl Reads {
             }
             op(connection).await.map(Some)
         };
-        let served = self.servers.read(&demand, guarded, Option::is_some).await?;
+        let accepted = |answer: &Option<Result<T>>| answer.as_ref().is_some_and(&will_do);
+        let served = self.servers.read(&demand, guarded, accepted).await?;
         note(session.as_deref(), &served);
         if session.is_some() && self.replicated {
             position(&self.servers, &served.by).await.note();
@@ -191,6 +238,11 @@ fn strong() -> Demand {
         floor: None,
         slow: true,
     }
+}
+
+fn lost_version(seen: Version, actual: Version) -> Error {
+    tracing::error!(seen, actual, "a session has seen what the database does not have");
+    Error::SessionLost { seen, actual }
 }
 
 fn lost() -> Error {

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use super::*;
 use crate::clock::ManualClock;
 
+mod batches;
 mod faults;
 mod history;
 mod insight;

@@ -56,29 +56,53 @@ pub(super) async fn transaction<'a, T>(
     servers: &Arc<Replicas>,
     job: impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync,
 ) -> Result<T> {
+    let job = &job;
+    repeated(servers, |primary| async move { on(&primary, job).await }).await
+}
+
+/// Runs `job`, which is one statement and so a transaction of its own, on the primary: one round trip.
+///
+/// # Cancellation
+/// Dropping the future after the statement was sent leaves its outcome unknown to the caller.
+pub(super) async fn statement<T, Running>(
+    servers: &Arc<Replicas>,
+    job: impl Fn(Session) -> Running + Send + Sync,
+) -> Result<T>
+where
+    Running: Future<Output = Outcome<T>> + Send,
+{
+    let job = &job;
+    repeated(
+        servers,
+        |primary| async move { job(primary.session().await?).await },
+    )
+    .await
+}
+
+/// Tries on the primary, again if others stood in the way.
+async fn repeated<T, Trying>(
+    servers: &Arc<Replicas>,
+    attempt: impl Fn(Arc<Endpoint>) -> Trying + Send + Sync,
+) -> Result<T>
+where
+    Trying: Future<Output = Outcome<T>>,
+{
     let mut tries = 0;
     loop {
         tries += 1;
-        match once(servers, &job).await {
+        let primary = servers.primary();
+        match attempt(primary.clone()).await {
             Ok(value) => return Ok(value),
-            Err(Failure::Fault(fault)) if fault.is_transient_conflict() && tries < TRIES => {
+            Err(Failure::Fault(fault)) => {
+                servers.notice(&primary, &fault);
+                if !fault.is_transient_conflict() || tries >= TRIES {
+                    return Err(fault.into());
+                }
                 tracing::debug!(%fault, tries, "a transaction stood in another one's way and is tried again");
             }
-            Err(failure) => return Err(failure.into()),
+            Err(refused @ Failure::Refused(_)) => return Err(refused.into()),
         }
     }
-}
-
-async fn once<'a, T>(
-    servers: &Arc<Replicas>,
-    job: &(impl for<'s> Fn(&'s Session, Outlives<'s, 'a>) -> BoxFuture<'s, Outcome<T>> + Send + Sync),
-) -> Outcome<T> {
-    let primary = servers.primary();
-    let outcome = on(&primary, job).await;
-    if let Err(Failure::Fault(fault)) = &outcome {
-        servers.notice(&primary, fault);
-    }
-    outcome
 }
 
 async fn on<'a, T>(

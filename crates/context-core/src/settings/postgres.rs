@@ -173,6 +173,18 @@ pub enum Durability {
     Replicated,
 }
 
+#[cfg(feature = "postgres")]
+impl Durability {
+    /// The value of `synchronous_commit` that it stands for.
+    pub(crate) const fn synchronous_commit(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            // Waits for the standbys in `synchronous_standby_names`, if there are any.
+            Self::Replicated => "on",
+        }
+    }
+}
+
 /// A read replica: its address; pool keys that are absent are those of `database`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

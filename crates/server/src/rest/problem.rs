@@ -83,7 +83,7 @@ struct Parts {
 }
 
 /// The document's shape, for the `OpenAPI` document.
-#[derive(Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemDocument<'problem> {
     /// Stable name of the problem; see the reference of error codes.
@@ -100,7 +100,7 @@ pub(crate) struct ProblemDocument<'problem> {
     /// What would work.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'problem str>,
-    /// Numbers that go with the code: `limit`, `actual`, `minimum`, `current_version`, `seq`.
+    /// Numbers that go with the code: `limit`, `actual`, `minimum`, `current_version`, `seq`, `retry_after` in seconds.
     #[serde(flatten)]
     extra: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -137,6 +137,26 @@ impl Problem {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.0.code
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    /// What a client reads.
+    pub(super) fn document(&self) -> ProblemDocument<'_> {
+        let parts = &self.0;
+        let retry_after = parts.retry_after_seconds.map(|seconds| ("retry_after", seconds));
+        ProblemDocument {
+            code: parts.code,
+            status: parts.status,
+            title: find(parts.code).map_or("", |code| code.meaning),
+            detail: &parts.detail,
+            field: parts.field.as_deref(),
+            hint: parts.hint.as_deref(),
+            extra: parts.extra.iter().copied().chain(retry_after).collect(),
+        }
     }
 }
 
@@ -180,17 +200,8 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
+        let body = serde_json::to_vec(&self.document()).unwrap_or_default();
         let parts = *self.0;
-        let document = ProblemDocument {
-            code: parts.code,
-            status: parts.status,
-            title: find(parts.code).map_or("", |code| code.meaning),
-            detail: &parts.detail,
-            field: parts.field.as_deref(),
-            hint: parts.hint.as_deref(),
-            extra: parts.extra.into_iter().collect(),
-        };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
         let status = StatusCode::from_u16(parts.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;

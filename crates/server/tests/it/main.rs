@@ -12,6 +12,7 @@ mod bad_paths;
 mod bad_sizes;
 mod bad_start;
 mod bad_storage;
+mod batch;
 mod contexts;
 mod items;
 mod kill;

@@ -67,6 +67,7 @@ const EXERCISES: &[Exercise] = &[
         200,
     ),
     ("post", "/v1/search", "/v1/search", r#"{"query":"b"}"#, 200),
+    ("post", "/v1/batch", "/v1/batch", r#"{"get":["c"]}"#, 200),
     (
         "get",
         "/v1/contexts/{id}/export",

@@ -19,7 +19,6 @@ use super::pool::{Pool, Pooled};
 use super::statement::Call;
 use super::statement::{Params, Statement};
 use super::status::Closed;
-use crate::settings::Durability;
 
 /// How long the end of a forgotten transaction may take before its connection is closed instead.
 const TIDY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -161,11 +160,7 @@ impl Session {
     }
 
     fn begin_sql(&self, limit: Limit) -> String {
-        // `on` waits for the standbys in `synchronous_standby_names`, if there are any.
-        let commit = match self.endpoint.settings().durability {
-            Durability::Local => "local",
-            Durability::Replicated => "on",
-        };
+        let commit = self.endpoint.settings().durability.synchronous_commit();
         format!(
             "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = {commit}",
             limit.statement_timeout_ms()

@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::*;
 
-/// What the functions that read run inside; theirs cannot be explained from outside.
+/// What functions run inside; theirs cannot be explained from outside.
 static RUN: Statement = Statement {
     name: "run",
     sql: "SELECT * FROM contextkeep.items WHERE stream_no = 1 AND seq >= 5 AND seq <= 9000 ORDER BY seq DESC LIMIT 50",
@@ -18,6 +18,11 @@ static KEPT: Statement = Statement {
 static FOUND: Statement = Statement {
     name: "found",
     sql: "SELECT * FROM contextkeep.words WHERE vector @@ $$'#t1' & 'flight'$$::tsquery",
+    types: &[],
+};
+static FORGET: Statement = Statement {
+    name: "forget",
+    sql: "DELETE FROM contextkeep.spans WHERE stream_no = ANY ('{1,2,3}')",
     types: &[],
 };
 
@@ -47,6 +52,30 @@ async fn indexing(client: &tokio_postgres::Client) -> String {
     .await
 }
 
+/// Tables of a size at which the choice matters, with statistics.
+const TABLES: &str = "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels)
+    SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 20, '{}', '{}'
+    FROM generate_series(1, 20000) g;
+    INSERT INTO contextkeep.streams (ctx_no) SELECT ctx_no FROM contextkeep.contexts;
+    INSERT INTO contextkeep.spans SELECT stream_no, 1, 9223372036854775807, stream_no FROM contextkeep.streams;
+    INSERT INTO contextkeep.heads SELECT ctx_no, 1, stream_no, 1, 1, 0, 0, 0, 1, 1, NULL, NULL, 'estimate'
+    FROM contextkeep.streams;
+    INSERT INTO contextkeep.items (stream_no, seq, total, created_at, tokens, pinned, kept, role, kind, body)
+    SELECT 1, g, g, g, 1, false, g % 1000 = 0, 'user', 'message', '{}' FROM generate_series(1, 20000) g;
+    ANALYZE contextkeep.contexts; ANALYZE contextkeep.heads; ANALYZE contextkeep.items;
+    ANALYZE contextkeep.spans; ANALYZE contextkeep.streams";
+
+async fn reads_of_many(client: &tokio_postgres::Client) {
+    let ids = ["c1", "c11", "c21", "never"].as_slice();
+    let heads = plan(client, &read::HEADS, &[&"t1", &ids, &5_i64]).await;
+    assert!(
+        heads.contains("contexts_tenant_id_key") && heads.contains("heads_pkey"),
+        "{heads}"
+    );
+    let forget = plan(client, &FORGET, &[]).await;
+    assert!(forget.contains("spans_pkey"), "{forget}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs services"]
 async fn every_read_follows_an_index() {
@@ -64,23 +93,7 @@ async fn every_read_follows_an_index() {
         "{fresh}"
     );
     assert!(!fresh.contains("Hash"), "{fresh}");
-    // Tables of a size at which the choice matters, with statistics.
-    client
-        .batch_execute(
-            "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels)
-             SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 20, '{}', '{}'
-             FROM generate_series(1, 20000) g;
-             INSERT INTO contextkeep.streams (ctx_no) SELECT ctx_no FROM contextkeep.contexts;
-             INSERT INTO contextkeep.spans SELECT stream_no, 1, 9223372036854775807, stream_no FROM contextkeep.streams;
-             INSERT INTO contextkeep.heads SELECT ctx_no, 1, stream_no, 1, 1, 0, 0, 0, 1, 1, NULL, NULL, 'estimate'
-             FROM contextkeep.streams;
-             INSERT INTO contextkeep.items (stream_no, seq, total, created_at, tokens, pinned, kept, role, kind, body)
-             SELECT 1, g, g, g, 1, false, g % 1000 = 0, 'user', 'message', '{}' FROM generate_series(1, 20000) g;
-             ANALYZE contextkeep.contexts; ANALYZE contextkeep.heads; ANALYZE contextkeep.items;
-             ANALYZE contextkeep.spans; ANALYZE contextkeep.streams",
-        )
-        .await
-        .unwrap();
+    client.batch_execute(TABLES).await.unwrap();
     let (tenant, id, agent, session) = ("t1", "c1", "a1", "s1");
     let (now, limit, none) = (5_i64, 10_i64, None::<String>);
     let (agent, session) = (Some(agent.to_owned()), Some(session.to_owned()));
@@ -92,6 +105,7 @@ async fn every_read_follows_an_index() {
         head.contains("contexts_tenant_id_key") && head.contains("heads_pkey"),
         "{head}"
     );
+    reads_of_many(&client).await;
     for (statement, index, (agent, session)) in [
         (&read::LIST, "contexts_newest", list(none.clone(), none.clone())),
         (

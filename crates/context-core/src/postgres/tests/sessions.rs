@@ -169,6 +169,58 @@ async fn lists_show_what_the_session_created() {
     tracing::debug!(from_replicas, "of 60 lists right after a write");
 }
 
+/// Items of each context that a read of many in a session sees, and where it was answered.
+async fn heads(store: &PgContextStore, token: &Token, contexts: u64) -> (Vec<Option<u64>>, Origin) {
+    let session = Session::new(Consistency::Session, token.clone());
+    let ids: Vec<_> = (0..contexts).map(|n| key(n).id).collect();
+    let heads = session.scope(store.heads(&tenant(), &ids)).await.unwrap();
+    let items = heads
+        .into_iter()
+        .map(|head| head.map(|head| head.item_count))
+        .collect();
+    (items, session.origin().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn batches_keep_to_the_session() {
+    let nodes = nodes().await;
+    create(nodes.first.as_ref(), 3).await;
+    let append = async |name: &str, token: Token| {
+        let session = Session::new(Consistency::Session, token);
+        let appends = (0..3)
+            .map(|n| (key(n).id, append_of(name, Naming::None, 1)))
+            .collect();
+        let outcomes = session.scope(nodes.first.append_many(&tenant(), appends)).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        session.token()
+    };
+    let early = append("before", Token::default()).await;
+    assert!(early.position().is_some());
+    eventually_async("a replica answers", SOON, async || {
+        let (items, origin) = heads(&nodes.second, &early, 3).await;
+        assert_eq!(items, [Some(1); 3]);
+        (origin == Origin::Replica).then_some(())
+    })
+    .await;
+
+    pause(&nodes.cluster, true);
+    let late = append("after", early.clone()).await;
+    let newest = (vec![Some(2); 3], Origin::Primary);
+    assert_eq!(heads(&nodes.second, &late, 3).await, newest);
+    // A read of one context leaves its version in the token and no position.
+    let session = Session::new(Consistency::Session, early);
+    session.saw(&key(1), 3);
+    assert_eq!(heads(&nodes.second, &session.token(), 3).await, newest);
+
+    let session = Session::new(Consistency::Session, late);
+    let deletes = vec![(key(0).id, None), (key(2).id, Some(3))];
+    let outcomes = session.scope(nodes.first.delete_many(&tenant(), deletes)).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let left = (vec![None, Some(2), None], Origin::Primary);
+    assert_eq!(heads(&nodes.second, &session.token(), 3).await, left);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs server binaries"]
 async fn what_a_failover_lost_is_said() {

@@ -7,8 +7,8 @@ use contextkeep_core::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
 use contextkeep_core::{
-    Answer, AppendRequest, Context, ContextKey, ContextManager, ContextPatch, NewContext, Result, Seq,
-    TenantId, TruncateRequest, Truncation, Version, Window, WindowRequest,
+    Answer, AppendRequest, Context, ContextId, ContextKey, ContextManager, ContextPatch, NewContext, Result,
+    Seq, TenantId, TruncateRequest, Truncation, Version, Window, WindowRequest,
 };
 use contextkeep_server::mcp::McpSettings;
 use serde_json::json;
@@ -229,13 +229,30 @@ impl ContextManager for Stuck {
     async fn get(&self, _: &ContextKey) -> Result<Answer<Context>> {
         self.forever().await
     }
+    async fn get_many(&self, _: &TenantId, _: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {
+        self.forever().await
+    }
     async fn update(&self, _: &ContextKey, _: ContextPatch, _: Option<Version>) -> Result<Answer<Context>> {
         self.forever().await
     }
     async fn delete(&self, _: &ContextKey, _: Option<Version>) -> Result<Answer<Version>> {
         self.forever().await
     }
+    async fn delete_many(
+        &self,
+        _: &TenantId,
+        _: Vec<(ContextId, Option<Version>)>,
+    ) -> Answer<Vec<Result<Version>>> {
+        self.forever().await
+    }
     async fn append(&self, _: &ContextKey, _: AppendRequest) -> Result<Answer<Appended>> {
+        self.forever().await
+    }
+    async fn append_many(
+        &self,
+        _: &TenantId,
+        _: Vec<(ContextId, AppendRequest)>,
+    ) -> Answer<Vec<Result<Appended>>> {
         self.forever().await
     }
     async fn replace(&self, _: &ContextKey, _: AppendRequest) -> Result<Answer<Appended>> {
