@@ -453,19 +453,18 @@ impl Inner {
         join_all(questions).await.into_iter().flatten().collect()
     }
 
-    /// The position of a meta key; a log that has not begun begins.
+    /// The position of a meta key; a log that has not begun, or whose place somebody else took, begins.
     async fn met(&self, partition: PartitionId, meta: Option<Bytes>) -> Option<Position> {
-        let meta = if let Some(meta) = meta {
-            meta
-        } else {
-            let mut script = script::BEGINNING.prepare_invoke();
-            script
-                .key(self.key(partition, "m"))
-                .key(self.key(partition, "t"))
-                .arg(self.nonce());
-            self.run(&script).await.ok()?
-        };
-        wire::meta(&meta).map(|(position, _)| position)
+        if let Some((position, _)) = meta.as_deref().and_then(wire::meta) {
+            return Some(position);
+        }
+        let mut script = script::BEGINNING.prepare_invoke();
+        script
+            .key(self.key(partition, "m"))
+            .key(self.key(partition, "t"))
+            .arg(self.nonce());
+        let begun: Bytes = self.run(&script).await.ok()?;
+        wire::meta(&begun).map(|(position, _)| position)
     }
 
     /// Learns how far the server's clock is ahead of ours. Only ages are told by it.
