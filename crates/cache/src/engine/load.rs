@@ -414,6 +414,9 @@ impl Engine {
         entry.span = self
             .policy
             .span(&entry, ttl, previous.as_deref(), bound, &self.random);
+        if let Some(previous) = previous {
+            entry.inherit(&previous);
+        }
         Arc::new(entry)
     }
 }

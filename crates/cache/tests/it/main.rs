@@ -13,3 +13,5 @@ mod loading;
 mod serving;
 #[cfg(test)]
 mod source;
+#[cfg(test)]
+mod warming;
