@@ -105,7 +105,7 @@ async fn what_is_read_often_is_popular_and_what_was_read_last_is_recent() {
             read("once").await;
         }
     }
-    let names = |keys: Vec<Key>| keys.iter().map(|key| key.to_string()).collect::<Vec<_>>();
+    let names = |keys: Vec<Key>| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(cache.popular(2)), ["often", "sometimes"]);
     assert_eq!(names(cache.popular(10)), ["often", "sometimes", "once"]);
     assert_eq!(names(cache.recent(3)), ["often", "sometimes", "once"]);
@@ -179,7 +179,7 @@ async fn a_damaged_snapshot_is_a_warning_and_no_keys() {
         snapshot::read(&file[..], 2).warning,
         Some(Warning::TooLarge(3))
     ));
-    let mut other = file.clone();
+    let mut other = file;
     other[6] = 2;
     assert!(matches!(
         snapshot::read(&other[..], 1000).warning,
