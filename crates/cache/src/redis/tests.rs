@@ -1,5 +1,6 @@
 //! Against real servers.
 
+mod configured;
 mod trouble;
 
 use std::sync::Arc;

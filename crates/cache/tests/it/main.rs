@@ -8,6 +8,8 @@ mod building;
 #[cfg(test)]
 mod changing;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod loading;
 #[cfg(test)]
 mod serving;
