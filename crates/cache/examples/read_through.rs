@@ -1,5 +1,5 @@
 //! A cache in front of a slow function: `cargo run -p contextkeep-cache --example read_through`.
-#![expect(clippy::print_stdout, reason = "it shows what happens")]
+#![cfg_attr(not(test), expect(clippy::print_stdout, reason = "it shows what happens"))]
 
 use std::time::Duration;
 

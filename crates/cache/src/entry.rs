@@ -43,35 +43,39 @@ impl Body {
 pub(crate) const OVERHEAD: u64 = 352;
 
 /// A versioned body and what decides how long it may be served.
+///
+/// In this order in memory: a hit looks at what comes before the body, and should touch no more cache lines than that.
+#[repr(C)]
 pub(crate) struct Entry {
-    pub(crate) body: Body,
     pub(crate) version: Version,
-    pub(crate) partition: PartitionId,
     /// The partition's generation when the load began.
     pub(crate) generation: u64,
+    pub(crate) span: Span,
     pub(crate) tags: Captured,
+    pub(crate) touches: Touches,
+    pub(crate) partition: PartitionId,
+    pub(crate) body: Body,
     /// When it was known to be the newest.
     pub(crate) known_at: Nanos,
     /// How old it was then.
     pub(crate) age_then: Duration,
-    pub(crate) span: Span,
     /// What loading it took.
     pub(crate) cost: Duration,
-    pub(crate) touches: Touches,
     decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The points in time at which an entry's treatment changes.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Span {
+    /// From here on it is served only to who takes stale answers.
+    pub(crate) hard: Nanos,
     /// Before this it is within the bound even if nobody validates the partition.
     pub(crate) trusted_until: Nanos,
     /// From here on it may be refreshed early.
     pub(crate) early_from: Nanos,
     /// From here on it is refreshed by the next reader.
     pub(crate) soft: Nanos,
-    /// From here on it is served only to who takes stale answers.
-    pub(crate) hard: Nanos,
 }
 
 impl Entry {
@@ -98,7 +102,7 @@ impl Entry {
     }
 
     pub(crate) fn is_marker(&self) -> bool {
-        self.body == Body::Unknown
+        matches!(self.body, Body::Unknown)
     }
 
     pub(crate) fn age(&self, now: Nanos) -> Duration {

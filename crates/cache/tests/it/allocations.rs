@@ -55,7 +55,6 @@ fn bytes_an_entry(entries: u32, key: usize, value: usize) -> f64 {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the figure that the README has")]
 async fn an_entry_takes_no_more_than_it_is_accounted_with() {
     for (key, value) in [(16, 0), (16, 256), (40, 1024)] {
         let bytes = bytes_an_entry(20_000, key, value);

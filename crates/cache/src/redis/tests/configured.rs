@@ -14,7 +14,7 @@ use crate::remote::{Fill, SecondLevel};
 use crate::settings::{RedisMode, RedisSettings};
 use crate::version::{Key, Version};
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Everything takes as long as it likes.

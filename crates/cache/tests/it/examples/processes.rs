@@ -8,7 +8,7 @@ use std::time::Duration;
 use contextkeep_test_support::process::{Pid, Signal};
 use contextkeep_test_support::{RedisNode, eventually};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 /// What a process started by the other test is to be.
 const WORDS: &str = "CONTEXTKEEP_TEST_TWO_PROCESSES";
 
@@ -24,12 +24,11 @@ fn words() -> Option<String> {
 #[ignore = "needs server binaries"]
 async fn a_process_reads_and_writes() {
     let node;
-    let words = match words() {
-        Some(words) => words,
-        None => {
-            node = RedisNode::start_alone().unwrap();
-            format!("alone {} 20", node.url())
-        }
+    let words = if let Some(words) = words() {
+        words
+    } else {
+        node = RedisNode::start_alone().unwrap();
+        format!("alone {} 20", node.url())
     };
     let done = super::two_processes::run(words.split(' ').map(str::to_owned)).await;
     assert!(done.is_ok(), "{done:?}");
