@@ -78,6 +78,22 @@ async fn main() {
     }
 }
 
+async fn fill(
+    names: &[String],
+    value: &[u8],
+    cache: &Cache,
+    bare: &deadpool_redis::redis::aio::MultiplexedConnection,
+) {
+    for name in names {
+        let put = Put::value(name.as_str(), Version::new(1), value.to_vec());
+        cache.put(put).await.expect("the key is short");
+        let mut bare = bare.clone();
+        let mut set = cmd("SET");
+        set.arg(format!("bare-{name}")).arg(value);
+        set.query_async::<()>(&mut bare).await.expect("it is taken");
+    }
+}
+
 async fn compare(
     size: usize,
     tasks: usize,
@@ -87,14 +103,7 @@ async fn compare(
 ) {
     let value = vec![7_u8; size];
     let names: Arc<[String]> = (0..KEYS).map(|key| format!("context-{size}-{key:08}")).collect();
-    for name in names.iter() {
-        let put = Put::value(name.as_str(), Version::new(1), value.clone());
-        cache.put(put).await.expect("the key is short");
-        let mut bare = bare.clone();
-        let mut set = cmd("SET");
-        set.arg(format!("bare-{name}")).arg(&value);
-        set.query_async::<()>(&mut bare).await.expect("it is taken");
-    }
+    fill(&names, &value, cache, bare).await;
     let never = loader::one(|_: Wanted| async { Err::<Loaded, _>("this is a miss") });
     let get_bare = {
         let (names, bare) = (Arc::clone(&names), bare.clone());

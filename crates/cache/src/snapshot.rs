@@ -77,7 +77,7 @@ pub fn write(cache: &Cache, to: impl Write, most: usize) -> io::Result<usize> {
     Ok(keys.len())
 }
 
-/// Reads what [`write`] wrote, if it has up to `most` keys. Blocks as the reader does, and takes memory for no more than
+/// Reads what [`write()`] wrote, if it has up to `most` keys. Blocks as the reader does, and takes memory for no more than
 /// what was there.
 pub fn read(from: impl Read, most: usize) -> Restored {
     match keys(from, most) {

@@ -9,15 +9,11 @@ use contextkeep_test_support::process::{Pid, Signal};
 use contextkeep_test_support::{RedisNode, eventually};
 
 const LONG: Duration = Duration::from_mins(1);
-/// What a process started by the other test is to be.
-const WORDS: &str = "CONTEXTKEEP_TEST_TWO_PROCESSES";
+/// Begins the argument that tells a process started by the other test what to be; a filter that fits no test.
+const WORDS: &str = "two_processes=";
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how a test tells a process of its own program what to be"
-)]
 fn words() -> Option<String> {
-    std::env::var(WORDS).ok()
+    std::env::args().find_map(|word| word.strip_prefix(WORDS).map(str::to_owned))
 }
 
 #[tokio::test]
@@ -49,7 +45,7 @@ impl Process {
                 "--ignored",
                 "--nocapture",
             ])
-            .env(WORDS, format!("{name} {server} 70"))
+            .arg(format!("{WORDS}{name} {server} 70"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
