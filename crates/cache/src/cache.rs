@@ -16,7 +16,8 @@ use crate::loader::Loader;
 use crate::memory::Memory;
 use crate::partition::PartitionId;
 use crate::remote::Position;
-use crate::{Put, Receipt};
+use crate::version::Key;
+use crate::{Put, Receipt, Warmed, Warming};
 
 /// A cache of versioned bytes. Clones share it; with the last one its background tasks end, and loads under way go on
 /// until they are done.
@@ -133,6 +134,35 @@ impl Cache {
     /// A tag that is too long.
     pub async fn invalidate_tag(&self, tag: &str) -> Result<Receipt, Error> {
         self.0.engine.bump_tag(tag).await
+    }
+
+    /// Loads keys before anybody asks for them: what is not held comes from the second level or the loader, in batches,
+    /// politely (see [`Warming`]). Progress is told as [`Event::Warmed`](crate::Event::Warmed) after each batch.
+    ///
+    /// Never an error: what could not be loaded is counted. Dropping the future ends it after the batches under way.
+    pub async fn warm(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+        warming: &Warming,
+    ) -> Warmed {
+        self.0
+            .engine
+            .warm(keys.into_iter().collect(), read, loader, warming)
+            .await
+    }
+
+    /// The keys of the first level that are read most, most first. The count of a key halves in ten minutes. Goes over
+    /// all entries: for now and then, not for each request.
+    pub fn popular(&self, most: usize) -> Vec<Key> {
+        self.0.engine.popular(most)
+    }
+
+    /// The keys of the first level that were read last, latest first; to within a tick of the coarse clock. Goes over all
+    /// entries.
+    pub fn recent(&self, most: usize) -> Vec<Key> {
+        self.0.engine.recent(most)
     }
 
     /// Drops everything in this process, remembered versions included: for a source whose versions went back.

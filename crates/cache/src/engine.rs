@@ -4,6 +4,7 @@ mod change;
 mod load;
 mod read;
 mod tend;
+mod warm;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 
 pub use self::change::{Put, Receipt, RemoteErrorKind};
 pub(crate) use self::tend::tend;
+pub use self::warm::{Warmed, Warming};
 use crate::answer::{Answer, Origin, Read};
 use crate::clock::{Clock, Nanos};
 use crate::coherence::Coherence;

@@ -45,6 +45,8 @@ pub mod settings;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod simulation;
+#[cfg(not(loom))]
+pub mod snapshot;
 mod sync;
 #[cfg(not(loom))]
 mod tag;
@@ -59,7 +61,7 @@ pub use self::{
     builder::Builder,
     cache::{Cache, Stats},
     clock::{Clock, Nanos, TokioClock},
-    engine::{Put, Receipt, RemoteErrorKind},
+    engine::{Put, Receipt, RemoteErrorKind, Warmed, Warming},
     entry::Body,
     error::{BuildError, Error, LoadError, Problem, RemoteError},
     loader::{Loaded, Loader, Source, Wanted},

@@ -109,6 +109,11 @@ impl Memory {
         self.cache.insert(key.clone(), entry);
     }
 
+    /// Everything that is held, one shard's lock at a time.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, Arc<Entry>)> {
+        self.cache.iter()
+    }
+
     pub(crate) fn clear(&self) {
         self.cache.clear();
     }

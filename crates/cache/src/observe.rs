@@ -50,6 +50,13 @@ pub enum Event {
     Recovered(usize),
     /// A change that waited was given up because too many did.
     RecoveryFull,
+    /// So many of the keys to be warmed are done, of so many.
+    Warmed {
+        /// Loaded, held already, or failed.
+        done: usize,
+        /// All of them.
+        of: usize,
+    },
     /// A value was larger than the first level takes.
     Oversize(usize),
 }

@@ -15,7 +15,7 @@ use crate::flight::Flight;
 use crate::loader::{Loaded, Loader, Source, Wanted};
 use crate::observe::{Event, RemoteOp};
 use crate::remote::{Fetched, Fill, Filled, Leased, Position, Record};
-use crate::version::Key;
+use crate::version::{Key, Version};
 
 /// How often a source that is behind is asked again for its newest.
 const ATTEMPTS: u32 = 3;
@@ -147,6 +147,8 @@ impl Engine {
             .zip(&record.tags)
             .all(|((_, generation), (_, captured))| generation == captured);
         if !same {
+            // Until we hold the lease another node may fill it anew in this very version: look again then.
+            pass.seen = Version::ZERO;
             return Some(pass);
         }
         let mut entry = pass.entry(record.version, record.body);
@@ -412,6 +414,9 @@ impl Engine {
         entry.span = self
             .policy
             .span(&entry, ttl, previous.as_deref(), bound, &self.random);
+        if let Some(previous) = previous {
+            entry.inherit(&previous);
+        }
         Arc::new(entry)
     }
 }

@@ -1,5 +1,8 @@
 //! Against real servers.
 
+mod configured;
+mod trouble;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use crate::loader::{self, Loaded, Loader, Wanted};
 use crate::remote::{Applied, Leased, SecondLevel};
 use crate::settings::RedisSettings;
 use crate::version::{Key, Mark, Version};
-use crate::{Cache, Origin, Policy, Put, Read, Receipt, RemoteError};
+use crate::{Builder, Cache, Event, Observer, Origin, Policy, Put, Read, Receipt, RemoteError};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -184,7 +187,28 @@ impl Truth {
     }
 }
 
+/// What happened.
+#[derive(Debug, Default)]
+struct Counts(std::sync::Mutex<Vec<Event>>);
+
+impl Counts {
+    fn of(&self, wanted: &Event) -> usize {
+        let same = |event: &&Event| std::mem::discriminant(*event) == std::mem::discriminant(wanted);
+        self.0.lock().unwrap().iter().filter(same).count()
+    }
+}
+
+impl Observer for Counts {
+    fn event(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
 fn cache(redis: &RedisLevel, partitions: u16) -> Cache {
+    described(redis, partitions).build().unwrap()
+}
+
+fn described(redis: &RedisLevel, partitions: u16) -> Builder {
     let policy = Policy {
         lease_wait: Duration::from_secs(2),
         ..Policy::default()
@@ -194,8 +218,6 @@ fn cache(redis: &RedisLevel, partitions: u16) -> Cache {
         .policy(policy)
         .second_level(Arc::new(redis.clone()))
         .backplane(Arc::new(redis.clone()))
-        .build()
-        .unwrap()
 }
 
 /// Two nodes of a cache with connections of their own.

@@ -8,8 +8,12 @@ mod building;
 #[cfg(test)]
 mod changing;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod loading;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod source;
+#[cfg(test)]
+mod warming;

@@ -1,6 +1,6 @@
 -- ARGV: nonce, version, mark, kind, tail, ttl in ms, log length, PUBLISH or SPUBLISH, channel, what to log.
 -- KEYS: meta, tags, entry, lease, log. Answers: 0 and the higher version; or 1, what was logged, whether it was kept.
-local head = redis.call('GETRANGE', KEYS[3], 0, 22)
+local head = head_of(KEYS[3])
 local held = string.sub(head, 4)
 if held > ARGV[2] then return { 0, held, 0 } end
 redis.call('DEL', KEYS[4])

@@ -1,6 +1,6 @@
 -- ARGV: token, version, kind, tail, ttl in ms. KEYS: entry, lease.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-local head = redis.call('GETRANGE', KEYS[1], 0, 22)
+local head = head_of(KEYS[1])
 local held = string.sub(head, 4)
 if held > ARGV[2] then return 0 end
 local logged = '0'

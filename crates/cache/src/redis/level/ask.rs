@@ -1,0 +1,46 @@
+//! Asking the server, within the deadline.
+
+use deadpool::managed::Object;
+use deadpool_redis::redis::{Cmd, FromRedisValue, RedisResult, ScriptInvocation};
+
+use super::Inner;
+use crate::error::RemoteError;
+use crate::redis::link::unavailable;
+
+impl Inner {
+    /// Our own deadline around everything, because the library's does not cover reconnecting.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, RemoteError> {
+        match tokio::time::timeout(self.dial.answer_within(), work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.is_timeout() => Err(RemoteError::TimedOut),
+            Ok(Err(error)) => Err(unavailable(error)),
+            Err(_) => Err(RemoteError::TimedOut),
+        }
+    }
+
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RemoteError> {
+        let mut link = self.shared.link()?;
+        self.within(command.query_async(&mut link)).await
+    }
+
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, RemoteError> {
+        let mut link = self.shared.link()?;
+        self.within(script.invoke_async(&mut link)).await
+    }
+
+    /// A command with a large body, on a connection of the pool. One that failed does not go back.
+    pub(super) async fn ask_pooled<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RemoteError> {
+        let mut link = self.pool.get().await.map_err(unavailable)?;
+        let answer = self.within(command.query_async(&mut *link)).await;
+        if answer.is_err() {
+            drop(Object::take(link));
+        }
+        answer
+    }
+}
