@@ -45,7 +45,7 @@ impl Process {
                 "--ignored",
                 "--nocapture",
             ])
-            .arg(format!("{WORDS}{name} {server} 70"))
+            .arg(format!("{WORDS}{name} {server} 110"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
