@@ -130,3 +130,30 @@ async fn applied(client: &Client) -> Result<Option<i64>> {
         .map_err(Fault::from)?;
     Ok(rows.first().and_then(|row| row.get(0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A migration that is changed is refused by every database that has it: what is there is changed by a later one.
+    #[test]
+    fn migrations_that_databases_have_are_not_changed() {
+        let migrations = embedded::migrations::runner();
+        let mut checksums: Vec<_> = migrations
+            .get_migrations()
+            .iter()
+            .map(|migration| (migration.version(), migration.checksum()))
+            .collect();
+        checksums.sort_unstable();
+        assert_eq!(
+            checksums,
+            [
+                (1, 2_809_360_464_057_881_794),
+                (2, 16_079_403_116_455_628_690),
+                (3, 10_470_891_069_526_043_037),
+                (4, 7_552_314_526_581_078_170),
+                (5, 16_292_746_775_200_247_837),
+            ]
+        );
+    }
+}

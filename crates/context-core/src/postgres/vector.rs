@@ -1,7 +1,6 @@
 //! Words and where they stand, as Postgres keeps them: the binary form of a `tsvector`.
 //!
-//! Sorted and without repetition already, a vector is not parsed by the database, which spares it half the cost of
-//! indexing an item. The form is that of `tsvectorrecv` (`PostgreSQL`, `src/backend/utils/adt/tsvector.c`): the number of
+//! Sorted and without repetition already, a vector need not be parsed by the database. The form is that of `tsvectorrecv` (`PostgreSQL`, `src/backend/utils/adt/tsvector.c`): the number of
 //! words, then for each its bytes up to a zero, the number of its positions and these, ascending, as 16-bit numbers.
 
 use std::collections::BTreeMap;

@@ -38,6 +38,23 @@ async fn agree(a: &Cache, b: &Cache, truth: &Arc<Truth>, key: &str) {
     }
 }
 
+/// Two nodes, and what the first one observes.
+async fn two_counted(node: &RedisNode) -> (Cache, Cache, Arc<Counts>) {
+    let options = options();
+    let (_, first) = connected(&settings(vec![node.url()]), options.clone()).await;
+    let (_, second) = connected(&settings(vec![node.url()]), options).await;
+    let counts = Arc::new(Counts::default());
+    let a = described(&first, 16)
+        .observer(Arc::<Counts>::clone(&counts))
+        .build()
+        .unwrap();
+    let b = cache(&second, 16);
+    for cache in [&a, &b] {
+        trusts_all(cache).await;
+    }
+    (a, b, counts)
+}
+
 /// A truth that both nodes have read: version 1 of `k`.
 async fn warm(a: &Cache, b: &Cache) -> (Arc<Truth>, Arc<dyn Loader>) {
     let truth = Arc::new(Truth::default());
@@ -89,18 +106,7 @@ async fn a_server_that_evicts_whatever_it_likes_costs_no_wrong_read() {
     // F5: under `allkeys-*` markers, leases and logs go as well.
     for policy in ["allkeys-lru", "allkeys-random"] {
         let node = RedisNode::start_alone().unwrap();
-        let options = options();
-        let (_, first) = connected(&settings(vec![node.url()]), options.clone()).await;
-        let (_, second) = connected(&settings(vec![node.url()]), options).await;
-        let counts = Arc::new(Counts::default());
-        let a = described(&first, 16)
-            .observer(Arc::<Counts>::clone(&counts))
-            .build()
-            .unwrap();
-        let b = cache(&second, 16);
-        for cache in [&a, &b] {
-            trusts_all(cache).await;
-        }
+        let (a, b, counts) = two_counted(&node).await;
         let truth = Arc::new(Truth::default());
         let reads = hammer([&a, &b], &truth, 40, |round| {
             if round == 5 {
@@ -194,18 +200,7 @@ fn listeners_of(node: &RedisNode) -> i64 {
 async fn a_server_that_lost_everything_is_another_history() {
     for restart in [false, true] {
         let node = RedisNode::start_alone().unwrap();
-        let options = options();
-        let (_, first) = connected(&settings(vec![node.url()]), options.clone()).await;
-        let (_, second) = connected(&settings(vec![node.url()]), options).await;
-        let counts = Arc::new(Counts::default());
-        let a = described(&first, 16)
-            .observer(Arc::<Counts>::clone(&counts))
-            .build()
-            .unwrap();
-        let b = cache(&second, 16);
-        for cache in [&a, &b] {
-            trusts_all(cache).await;
-        }
+        let (a, b, counts) = two_counted(&node).await;
         let (truth, _) = warm(&a, &b).await;
         if restart {
             node.restart(Stop::Graceful).unwrap();

@@ -1,5 +1,5 @@
 //! The usual case: no key of the group was used before. What differs from one append to the next is worked out here,
-//! so that the database has little more to do than to write the rows (`append_fresh_v1`).
+//! so that the database has little more to do than to write the rows (`append_fresh_v2`).
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::store::Appended;
 
 static APPEND: Statement = Statement {
     name: "append_fresh",
-    sql: "SELECT ord, version, next_seq, tokens, max_tokens FROM contextkeep.append_fresh_v1(
+    sql: "SELECT ord, version, next_seq, tokens, max_tokens FROM contextkeep.append_fresh_v2(
               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
               $24, $25, $26, $27, $28, $29, $30, $31)",
     types: &[
