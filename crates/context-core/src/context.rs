@@ -102,6 +102,9 @@ pub struct Context {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// The store's number for the run of items that the head points at. Two heads of one context with the same number:
+    /// the items of the older one are the first items of the newer one. Not for clients.
+    pub stream: u64,
 }
 
 impl Context {
@@ -214,6 +217,7 @@ impl NewContext {
             tokens: 0,
             created_at: now,
             updated_at: now,
+            stream: 0,
         }
     }
 

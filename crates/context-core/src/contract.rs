@@ -52,7 +52,7 @@ macro_rules! store_contract {
             half_known_appends_add_the_rest, counts_of_another_tokenizer_are_refused, replays_come_before_conditions,
             pages_go_both_ways, pages_are_bounded_by_bytes, tails_have_what_is_kept, tails_stop_at_the_budget,
             forks_share_and_part, forks_outlive_their_parent, forks_of_forks_read_everything, replaced_items_are_gone,
-            rewrites_keep_ranges, deleted_contexts_are_gone, versions_survive_deletion, expired_contexts_are_gone,
+            rewrites_keep_ranges, streams_are_numbered, deleted_contexts_are_gone, versions_survive_deletion, expired_contexts_are_gone,
             tenants_do_not_meet, tenants_use_the_same_ids, lists_are_newest_first, lists_filter, searches_find, searches_stay_inside,
             purges_remove_what_nothing_reaches, purges_forget_keys_and_tombstones, writers_at_once_all_succeed,
             dropped_appends_do_not_block, heads_come_in_the_order_of_the_ids, appends_of_many_have_their_own_outcomes,
@@ -237,6 +237,7 @@ fn seqs(page: &ItemPage) -> Vec<Seq> {
 fn once(appended: Appended) -> Appended {
     Appended {
         replayed: false,
+        at: None,
         ..appended
     }
 }

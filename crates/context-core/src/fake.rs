@@ -2,6 +2,7 @@
 //! says something about them. Not for production: nothing survives the process.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
@@ -119,12 +120,21 @@ impl FakeStore {
 
 fn new_entry(id: ContextId, new: NewContext, now: Timestamp) -> Entry {
     Entry {
-        context: new.into_context(id, now),
+        context: Context {
+            stream: next_stream(),
+            ..new.into_context(id, now)
+        },
         deleted_at: None,
         items: Vec::new(),
         client_ids: HashMap::new(),
         keys: HashMap::new(),
     }
+}
+
+/// A number that no stream has had.
+fn next_stream() -> u64 {
+    static STREAMS: AtomicU64 = AtomicU64::new(1);
+    STREAMS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn expect(entry: &Entry, expected: Option<Version>) -> Result<()> {
@@ -153,6 +163,7 @@ fn before_write(entry: &Entry, append: &Append) -> Result<Option<Appended>> {
         }
         Some((_, (_, appended, _))) => Ok(Some(Appended {
             replayed: true,
+            at: None,
             ..*appended
         })),
         None => Ok(None),
@@ -185,6 +196,7 @@ fn known(entry: &Entry, item: &NewItem) -> Result<Option<Appended>> {
         last_seq: old.seq,
         tokens: u64::from(old.tokens),
         replayed: true,
+        at: None,
         ..*appended
     }))
 }
@@ -201,6 +213,7 @@ fn join(all: Appended, one: Appended) -> Appended {
             all.over_budget
         },
         replayed: all.replayed && one.replayed,
+        at: one.at.or(all.at),
     }
 }
 
@@ -218,7 +231,7 @@ fn add(entry: &mut Entry, new: &[&NewItem], now: Timestamp) -> Appended {
     }
     entry.context.next_seq += new.len() as u64;
     entry.context.version += 1;
-    entry.context.updated_at = now;
+    entry.context.updated_at = entry.context.updated_at.max(now);
     entry.set_items(items);
     let appended = Appended {
         first_seq,
@@ -227,6 +240,7 @@ fn add(entry: &mut Entry, new: &[&NewItem], now: Timestamp) -> Appended {
         version: entry.context.version,
         over_budget: entry.context.over_budget(),
         replayed: false,
+        at: Some(now),
     };
     for item in &entry.items[entry.items.len() - new.len()..] {
         if let Some(client_id) = &item.traits.client_id {
@@ -316,6 +330,7 @@ impl ContextStore for FakeStore {
             expect(entry, append.expected)?;
             entry.client_ids.clear();
             entry.set_items(Vec::new());
+            entry.context.stream = next_stream();
             let appended = add(entry, &append.items.iter().collect::<Vec<_>>(), now);
             remember(entry, &append, appended, now);
             Ok(appended)
@@ -346,6 +361,7 @@ impl ContextStore for FakeStore {
                     .any(|range| (range.first..=range.last).contains(&item.seq))
             });
             entry.set_items(items);
+            entry.context.stream = next_stream();
             entry.context.version += 1;
             entry.context.updated_at = now;
             Ok(entry.context.clone())

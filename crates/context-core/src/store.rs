@@ -147,6 +147,13 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
 
     /// Waits until everything acknowledged so far is in the search index.
     async fn settle(&self) -> Result<()>;
+
+    /// Names the history that the versions belong to: another one may have given the same version to something else, as
+    /// when a standby was promoted that had not received everything. Whoever remembers versions forgets those of
+    /// another history.
+    fn history(&self) -> u64 {
+        0
+    }
 }
 
 /// What `create` and `fork` answer.
@@ -195,6 +202,9 @@ pub struct Appended {
     pub over_budget: bool,
     /// Whether it had been stored before. Not part of the answer to a client.
     pub replayed: bool,
+    /// When the items were created, where the store can tell without asking: the head's `updated_at` is then this, or
+    /// what it was before if that is later. Not part of the answer to a client.
+    pub at: Option<Timestamp>,
 }
 
 /// Seqs from `first` to `last`, both included.

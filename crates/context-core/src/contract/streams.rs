@@ -193,3 +193,35 @@ pub async fn rewrites_keep_ranges(t: Subject) {
         Err(Error::Invalid(_))
     ));
 }
+
+// G3: what a cache holds of a stream stays right as long as the head names the same one.
+pub async fn streams_are_numbered(t: Subject) {
+    let key = t.create("a").await;
+    let first = t.head(&key).await.stream;
+    let appended = t.append(&key, &[&said("1"), &said("2")]).await;
+    let head = t.head(&key).await;
+    assert_eq!(head.stream, first);
+    if let Some(at) = appended.at {
+        assert_eq!(head.updated_at, at.max(head.created_at));
+        let page = t.store.items(&key, everything()).await.unwrap();
+        assert!(page.items.iter().all(|item| item.created_at == at));
+    }
+    let patch = crate::ContextPatch {
+        name: Some(Some("n".to_owned())),
+        ..crate::ContextPatch::default()
+    };
+    assert_eq!(t.store.update(&key, patch, None).await.unwrap().stream, first);
+    let fork = t.store.fork(&key, 1, new("f")).await.unwrap().context.stream;
+    assert_ne!(fork, first);
+    let range = SeqRange { first: 2, last: 2 };
+    let rewritten = t.store.rewrite(&key, vec![range], None).await.unwrap().stream;
+    assert_ne!(rewritten, first);
+    assert_eq!(t.head(&key).await.stream, rewritten);
+    t.store.replace(&key, append(&[&said("3")])).await.unwrap();
+    let replaced = t.head(&key).await.stream;
+    t.store.delete(&key, None).await.unwrap();
+    t.create("a").await;
+    let all = [first, fork, rewritten, replaced, t.head(&key).await.stream];
+    let different: std::collections::HashSet<u64> = all.into_iter().collect();
+    assert_eq!(different.len(), all.len(), "{all:?}");
+}

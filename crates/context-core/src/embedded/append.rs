@@ -167,6 +167,7 @@ fn answer_again(known: &[&Known]) -> Result<Appended> {
             version: known.version,
             over_budget: known.over_budget,
             replayed: true,
+            at: None,
         })
         .reduce(|all, one| Appended {
             first_seq: all.first_seq.min(one.first_seq),
@@ -179,6 +180,7 @@ fn answer_again(known: &[&Known]) -> Result<Appended> {
                 all.over_budget
             },
             replayed: true,
+            at: None,
         })
         .ok_or_else(|| Error::internal("an append without items reached the store"))
 }
@@ -204,6 +206,7 @@ fn replayed(
                 version: row.get::<_, i64>(4)?.cast_unsigned(),
                 over_budget: row.get(5)?,
                 replayed: true,
+                at: None,
             };
             Ok((row.get::<_, Vec<u8>>(0)?, appended))
         })
@@ -261,7 +264,7 @@ fn insert(connection: &Connection, head: &mut Head, items: &[&NewItem], now: Tim
     context.next_seq += count;
     context.item_count += count;
     context.tokens += tokens;
-    context.updated_at = now;
+    context.updated_at = context.updated_at.max(now);
     let appended = Appended {
         first_seq,
         last_seq: context.next_seq - 1,
@@ -269,6 +272,7 @@ fn insert(connection: &Connection, head: &mut Head, items: &[&NewItem], now: Tim
         version: context.version,
         over_budget: context.over_budget(),
         replayed: false,
+        at: Some(now),
     };
     for (item, seq) in items.iter().zip(first_seq..) {
         head.written_tokens += u64::from(item.tokens);

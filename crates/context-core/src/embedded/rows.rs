@@ -72,6 +72,7 @@ pub(super) fn head_of(row: &Row<'_>) -> rusqlite::Result<Head> {
         item_count: row.get::<_, i64>(18)?.cast_unsigned(),
         tokens: row.get::<_, i64>(19)?.cast_unsigned(),
         updated_at: Timestamp::from_micros(row.get(20)?),
+        stream: row.get::<_, i64>(13)?.cast_unsigned(),
     };
     Ok(Head {
         ctx_no: row.get(0)?,

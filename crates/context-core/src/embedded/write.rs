@@ -76,6 +76,7 @@ fn create_with(
     };
     let ctx_no = insert(connection, tenant_no, buried.map(|(ctx_no, _)| ctx_no), &context)?;
     let stream_no = streams::create(connection, ctx_no, &shared, context.next_seq)?;
+    context.stream = stream_no.cast_unsigned();
     let head = Head {
         ctx_no,
         stream_no,
@@ -297,6 +298,7 @@ pub(super) fn rewrite(
     let stream_no = streams::create(connection, head.ctx_no, &shared, head.context.next_seq)?;
     streams::release(connection, head.stream_no)?;
     head.stream_no = stream_no;
+    head.context.stream = stream_no.cast_unsigned();
     head.context.first_seq = shared.first().map_or(head.context.next_seq, |span| span.first);
     (head.context.item_count, head.context.tokens) = (sum.items, sum.tokens);
     head.context.version += 1;

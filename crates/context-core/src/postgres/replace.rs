@@ -61,6 +61,7 @@ fn refill(head: &mut Head, append: &Append, now: Timestamp) -> Appended {
         version: context.version,
         over_budget: context.over_budget(),
         replayed: false,
+        at: None,
     }
 }
 
@@ -177,6 +178,7 @@ async fn replayed(
         version: count(row, 4)?,
         over_budget: get(row, 5)?,
         replayed: true,
+        at: None,
     }))
 }
 

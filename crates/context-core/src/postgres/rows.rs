@@ -75,6 +75,7 @@ pub(super) fn head_of(row: &Row) -> Result<Head> {
         item_count: count(row, 18)?,
         tokens: count(row, 19)?,
         updated_at: Timestamp::from_micros(get(row, 20)?),
+        stream: count(row, 13)?,
     };
     Ok(Head {
         ctx_no: get(row, 0)?,

@@ -127,6 +127,7 @@ pub(super) async fn create(
         Some((parent, at)) => share(session, parent, at, &mut context).await?,
     };
     let stream_no = streams::create(session, ctx_no, &shared, context.next_seq).await?;
+    context.stream = stream_no.cast_unsigned();
     let head = Head {
         ctx_no,
         stream_no,
@@ -396,6 +397,7 @@ pub(super) async fn rewrite(
     let stream_no = streams::create(session, head.ctx_no, &shared, head.context.next_seq).await?;
     streams::release(session, head.stream_no).await?;
     head.stream_no = stream_no;
+    head.context.stream = stream_no.cast_unsigned();
     head.context.first_seq = shared.first().map_or(head.context.next_seq, |span| span.first);
     (head.context.item_count, head.context.tokens) = (sum.items, sum.tokens);
     head.context.version += 1;

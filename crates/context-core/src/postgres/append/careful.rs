@@ -151,6 +151,8 @@ fn decide(job: &Job, append: &Append, row: &Row) -> Result<Decided> {
                 version: count(row, 4)?,
                 over_budget: get(row, 5)?,
                 replayed: outcome != "new",
+                // One context may have had several appends of the group, all at the time of the latest.
+                at: None,
             };
             return Ok(Decided::Outcome(Ok(appended)));
         }

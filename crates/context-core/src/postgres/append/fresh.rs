@@ -10,6 +10,7 @@ use super::super::link::{Session, Statement};
 use super::super::rows::{count, get, int};
 use super::super::transaction::Outcome;
 use super::columns::{Columns, or_empty};
+use crate::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::ContextKey;
 use crate::store::Appended;
@@ -214,6 +215,9 @@ impl Written {
             version: self.version - of_context(&contexts.appends) + place.append.cast_unsigned(),
             over_budget: tokens_after > self.max_tokens,
             replayed: false,
+            at: Some(Timestamp::from_micros(
+                contexts.nows.get(place.context).copied().unwrap_or_default(),
+            )),
         }
     }
 }
