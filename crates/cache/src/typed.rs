@@ -95,6 +95,20 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Typed<V, C> {
         self.found(&answer)
     }
 
+    /// See [`Cache::get_many`].
+    pub async fn get_many(
+        &self,
+        keys: &[&str],
+        read: &Read,
+        loader: &Arc<dyn Loader>,
+    ) -> Vec<Result<Found<V>, Error>> {
+        let answers = self.cache.get_many(keys, read, loader).await;
+        answers
+            .into_iter()
+            .map(|answer| self.found(&answer?))
+            .collect()
+    }
+
     /// See [`Cache::put`].
     ///
     /// # Errors

@@ -8,6 +8,8 @@ mod id;
 pub mod item;
 pub mod json;
 mod manager;
+#[cfg(feature = "cache")]
+mod optimized;
 pub mod search;
 pub mod session;
 pub mod settings;
@@ -18,6 +20,8 @@ pub mod window;
 
 #[cfg(all(feature = "embedded", feature = "postgres"))]
 pub mod adopt;
+#[cfg(feature = "cache")]
+pub mod cached;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 #[cfg(feature = "postgres")]
@@ -35,6 +39,8 @@ pub use factory::{Choice, ContextManagerFactory};
 pub use id::{ClientId, ContextId, ContextKey, ID_BYTES_MAX, IdempotencyKey, TenantId};
 pub use item::{Item, NewItem, Role};
 pub use manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
+#[cfg(feature = "cache")]
+pub use optimized::OptimizedContextManager;
 pub use standard::StandardContextManager;
 pub use store::ContextStore;
 pub use tokens::{TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};

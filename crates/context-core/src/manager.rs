@@ -127,8 +127,14 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
     async fn fork(&self, key: &ContextKey, at: Option<Seq>, new: NewContext) -> Result<Answer<Created>>;
     /// A page of items.
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<Answer<ItemPage>>;
-    /// The part that fits a token budget.
-    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>>;
+    /// The part that fits a token budget. Shared, because whoever asks alike gets the same one.
+    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>>;
+    /// As [`ContextManager::window`], if it can be answered without waiting for anything; `None` says nothing about
+    /// whether there is one.
+    fn window_ready(&self, key: &ContextKey, request: &WindowRequest) -> Option<Answer<Arc<Window>>> {
+        let _ = (key, request);
+        None
+    }
     /// A page of contexts.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>>;
     /// A page of hits.

@@ -107,10 +107,27 @@ impl Session {
         let Some(outer) = Self::current() else {
             return future.await;
         };
-        let inner = Self::new(Consistency::Strong, outer.token());
+        outer
+            .around(Self::new(Consistency::Strong, outer.token()), future)
+            .await
+    }
+
+    /// Runs a future whose reads of this context are answered at this version or later, whatever the session around it
+    /// takes, and that notes what it sees there. Outside of every session it changes nothing.
+    #[cfg(feature = "cache")]
+    pub(crate) async fn at_least<F: Future>(key: &ContextKey, version: Version, future: F) -> F::Output {
+        let Some(outer) = Self::current() else {
+            return future.await;
+        };
+        let inner = Self::new(Consistency::Session, outer.token());
+        inner.saw(key, version);
+        outer.around(inner, future).await
+    }
+
+    async fn around<F: Future>(&self, inner: Arc<Self>, future: F) -> F::Output {
         let output = inner.scope(future).await;
         let seen = inner.lock();
-        let mut state = outer.lock();
+        let mut state = self.lock();
         state.token.raise(&seen.token);
         (state.origin, state.age) = (seen.origin, seen.age);
         output
@@ -129,6 +146,13 @@ impl Session {
     /// Where the last answer came from, if a store has said so.
     pub fn origin(&self) -> Option<Origin> {
         self.lock().origin
+    }
+
+    /// The version that an answer about a context must have at least, and whether the client may have seen contexts that
+    /// its token does not name (Q3).
+    pub fn floor(&self, key: &ContextKey) -> (Option<Version>, bool) {
+        let state = self.lock();
+        (state.token.floor(key), state.token.has_overflowed())
     }
 
     /// Notes a version of a context that was read or written.

@@ -228,9 +228,9 @@ impl ContextManager for StandardContextManager {
         Ok(seen(key, page.version, page))
     }
 
-    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>> {
+    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>> {
         let window = self.assemble(key, request).await?;
-        Ok(seen(key, window.version, window))
+        Ok(seen(key, window.version, Arc::new(window)))
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
@@ -269,7 +269,7 @@ fn answer<T>(value: T) -> Answer<T> {
 }
 
 /// As [`answer`], with the version noted in the session (Q1).
-fn seen<T>(key: &ContextKey, version: Version, value: T) -> Answer<T> {
+pub(crate) fn seen<T>(key: &ContextKey, version: Version, value: T) -> Answer<T> {
     note(key, version);
     answer(value)
 }

@@ -27,7 +27,7 @@ pub const ITEMS_MAX: u32 = 20_000;
 pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What a caller asks for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowRequest {
     /// The budget in tokens; the context's own if absent.
     pub max_tokens: Option<u64>,

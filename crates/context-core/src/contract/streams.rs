@@ -206,9 +206,9 @@ pub async fn streams_are_numbered(t: Subject) {
         let page = t.store.items(&key, everything()).await.unwrap();
         assert!(page.items.iter().all(|item| item.created_at == at));
     }
-    let patch = crate::ContextPatch {
+    let patch = ContextPatch {
         name: Some(Some("n".to_owned())),
-        ..crate::ContextPatch::default()
+        ..ContextPatch::default()
     };
     assert_eq!(t.store.update(&key, patch, None).await.unwrap().stream, first);
     let fork = t.store.fork(&key, 1, new("f")).await.unwrap().context.stream;

@@ -105,6 +105,9 @@ impl Token {
 
     /// The version that an answer about a context must have at least.
     pub fn floor(&self, key: &ContextKey) -> Option<Version> {
+        if self.versions.is_empty() {
+            return None;
+        }
         let context = hash(key);
         let seen = self.versions.iter().find(|(other, _)| *other == context);
         seen.map(|(_, version)| *version)

@@ -1,0 +1,222 @@
+//! The end of one context, as far as it is held in the process: enough to answer most windows and pages without asking
+//! a store. Pure bookkeeping, no I/O.
+//!
+//! - **H1** `run` is the newest items of `context`, without a gap, and `kept` every instruction and pinned item before
+//!   it. What is answered from it is what the store would answer at that version.
+//! - **H2** It moves forward only by items that follow immediately, on the same stream.
+
+use std::sync::Arc;
+
+use crate::item::Kind;
+use crate::store::{ItemPage, ItemQuery, Order, Tail, TailQuery};
+use crate::window::{Window, WindowRequest};
+use crate::{Context, Item, Seq};
+
+/// Windows of one version that are kept ready: readers of one context mostly ask alike.
+const ANSWERS_MAX: usize = 4;
+/// What an item costs beside its body, in bytes: the struct, its links and the body's own header.
+const ITEM_OVERHEAD: u64 = 256;
+
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    context: Context,
+    kept: Vec<Item>,
+    run: Vec<Item>,
+    /// What comes before the run; `None` if the run is all there is.
+    before: Option<Kind>,
+    bytes: u64,
+    answers: Vec<(WindowRequest, Arc<Window>)>,
+}
+
+impl Held {
+    pub(super) fn new(tail: Tail) -> Self {
+        let bytes = tail.kept.iter().chain(&tail.run).map(size).sum();
+        Self {
+            context: tail.context,
+            kept: tail.kept,
+            run: tail.run,
+            before: tail.before,
+            bytes,
+            answers: Vec::new(),
+        }
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Bytes that it takes, windows kept ready included.
+    pub(super) fn bytes(&self) -> u64 {
+        // A window shares the bodies and has its own list of items.
+        let windows = self.answers.iter().map(|(_, window)| window.items.len() as u64);
+        self.bytes + windows.sum::<u64>() * ITEM_OVERHEAD
+    }
+
+    /// The head has changed and the items have not.
+    pub(super) fn set_context(&mut self, context: &Context) {
+        self.context = context.clone();
+        self.answers.clear();
+    }
+
+    /// H2. Whether the items followed immediately.
+    pub(super) fn extend(&mut self, context: &Context, items: impl IntoIterator<Item = Item>) -> bool {
+        let mut next = self.context.next_seq;
+        for item in items {
+            if item.seq != next {
+                break;
+            }
+            next += 1;
+            self.bytes += size(&item);
+            self.run.push(item);
+        }
+        let whole = context.stream == self.context.stream && next == context.next_seq;
+        self.set_context(context);
+        whole
+    }
+
+    /// Lets go of the oldest items of the run until it takes at most so many bytes. Instructions and pinned items stay.
+    pub(super) fn trim(&mut self, bytes_max: u64) {
+        if self.bytes <= bytes_max {
+            return;
+        }
+        let mut bytes = self.bytes;
+        let mut drop = 0;
+        for item in &self.run {
+            if bytes <= bytes_max {
+                break;
+            }
+            if !item.traits.always_kept() {
+                bytes -= size(item);
+            }
+            drop += 1;
+        }
+        for item in self.run.drain(..drop) {
+            self.before = Some(item.traits.kind);
+            if item.traits.always_kept() {
+                self.kept.push(item);
+            }
+        }
+        self.bytes = bytes;
+        self.answers.clear();
+    }
+
+    /// What the store would answer, if enough is held.
+    pub(super) fn tail(&self, query: &TailQuery) -> Option<Tail> {
+        let tokens_max = query.tokens_max(&self.context);
+        let (mut tokens, mut bytes) = (0_u64, 0_u64);
+        let mut first = self.run.len();
+        let mut before = self.before;
+        for (index, item) in self.run.iter().enumerate().rev() {
+            tokens += u64::from(item.tokens);
+            bytes += item.body.len() as u64;
+            let fits = tokens <= tokens_max
+                && bytes <= query.bytes_max
+                && self.run.len() - first < query.items_max as usize;
+            if !fits {
+                before = Some(item.traits.kind);
+                break;
+            }
+            first = index;
+        }
+        // Whether what comes before the run would have fitted is not known here.
+        if first == 0 && self.before.is_some() {
+            return None;
+        }
+        let (older, run) = self.run.split_at_checked(first)?;
+        let kept: Vec<Item> = self
+            .kept
+            .iter()
+            .chain(older.iter().filter(|item| item.traits.always_kept()))
+            .cloned()
+            .collect();
+        (kept.len() < query.items_max as usize).then(|| Tail {
+            context: self.context.clone(),
+            kept,
+            run: run.to_vec(),
+            before,
+        })
+    }
+
+    /// What the store would answer, if enough is held.
+    pub(super) fn page(&self, query: &ItemQuery) -> Option<ItemPage> {
+        let first = self.context.first_seq.max(query.after.saturating_add(1));
+        let last = self
+            .context
+            .next_seq
+            .saturating_sub(1)
+            .min(query.before.saturating_sub(1));
+        let from = self.run.partition_point(|item| item.seq < first);
+        let to = self.run.partition_point(|item| item.seq <= last);
+        let range = self.run.get(from..to.max(from)).unwrap_or_default();
+        // A stream may have gaps, so that only its beginning, or an item at or before `first`, proves that nothing of
+        // the range is missing.
+        let reaches = self.before.is_none() || self.oldest().is_some_and(|oldest| oldest <= first);
+        let mut page = ItemPage {
+            version: self.context.version,
+            items: Vec::new(),
+            more: false,
+        };
+        match query.order {
+            Order::Ascending if !reaches => return None,
+            Order::Ascending => fill(&mut page, query, range.iter()),
+            Order::Descending => fill(&mut page, query, range.iter().rev()),
+        }
+        (reaches || page.more).then_some(page)
+    }
+
+    /// The window that was made for this request at this version.
+    pub(super) fn answer(&self, request: &WindowRequest) -> Option<&Arc<Window>> {
+        let found = self.answers.iter().find(|(asked, _)| asked == request);
+        found.map(|(_, window)| window)
+    }
+
+    /// Keeps a window ready, in the place of the oldest if there are many.
+    pub(super) fn keep_answer(&mut self, request: WindowRequest, window: &Arc<Window>) {
+        if window.version != self.context.version || self.answer(&request).is_some() {
+            return;
+        }
+        if self.answers.len() == ANSWERS_MAX {
+            self.answers.remove(0);
+        }
+        self.answers.push((request, Arc::clone(window)));
+    }
+
+    /// What a fork holds of it: the bodies are shared. Only if everything is held, and the fork's own numbers say that it
+    /// is what was shared: a seq never names another item, but some may have been dropped since.
+    pub(super) fn forked(&self, fork: &Context) -> Option<Self> {
+        let shared = |item: &&Item| item.seq < fork.next_seq;
+        let kept: Vec<Item> = self.kept.iter().filter(shared).cloned().collect();
+        let run: Vec<Item> = self.run.iter().filter(shared).cloned().collect();
+        let whole = self.before.is_none()
+            && self.context.next_seq >= fork.next_seq
+            && (kept.len() + run.len()) as u64 == fork.item_count;
+        whole.then(|| {
+            Self::new(Tail {
+                context: fork.clone(),
+                kept,
+                run,
+                before: None,
+            })
+        })
+    }
+
+    fn oldest(&self) -> Option<Seq> {
+        self.run.first().map(|item| item.seq)
+    }
+}
+
+fn size(item: &Item) -> u64 {
+    item.body.len() as u64 + ITEM_OVERHEAD
+}
+
+fn fill<'item>(page: &mut ItemPage, query: &ItemQuery, items: impl Iterator<Item = &'item Item>) {
+    let mut bytes = 0;
+    for item in items {
+        bytes += item.body.len() as u64;
+        if page.items.len() >= query.limit as usize || (bytes > query.bytes_max && !page.items.is_empty()) {
+            page.more = true;
+            return;
+        }
+        page.items.push(item.clone());
+    }
+}

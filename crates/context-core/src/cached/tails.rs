@@ -1,0 +1,215 @@
+//! The ends of contexts that are held in the process. Bodies never change, so only the head decides whether what is
+//! held is still the end: a head of the same stream is one whose older items are the same (G3).
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+use tokio::sync::{Mutex as Gate, MutexGuard as Turn};
+
+use super::held::Held;
+use crate::id::ContextKey;
+use crate::window::{Window, WindowRequest};
+use crate::{Context, Item, Seq};
+
+/// Gates that loads of one context wait at, one for the other. Contexts share them.
+const GATES: usize = 1024;
+/// Longest wait at a gate: a load that hangs must not hold up the contexts that share its gate.
+const GATE_WAIT: Duration = Duration::from_millis(100);
+/// Room of a slot beside what is held.
+const SLOT_OVERHEAD: u64 = 512;
+
+/// One context's end, changed in place. The library weighs an entry again when it goes, so that the weight has to stay
+/// what it was when the entry came.
+#[derive(Clone, Debug)]
+struct Slot {
+    held: Arc<Mutex<Held>>,
+    weight: u64,
+}
+
+impl Slot {
+    fn new(held: Held) -> Self {
+        Self {
+            weight: held.bytes() + SLOT_OVERHEAD,
+            held: Arc::new(Mutex::new(held)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Weight {
+    least: u64,
+}
+
+impl Weighter<ContextKey, Slot> for Weight {
+    fn weight(&self, _: &ContextKey, slot: &Slot) -> u64 {
+        slot.weight.max(self.least)
+    }
+}
+
+/// How what is held stands to a head.
+pub(super) enum Standing<T> {
+    /// It is the end of that head, or of a later one; this was made of it.
+    Current(T),
+    /// It ends before this seq; what follows has to be read.
+    Behind(Seq),
+    /// Nothing of use is held.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(super) struct Tails {
+    slots: Cache<ContextKey, Slot, Weight>,
+    gates: Box<[Gate<()>]>,
+    hasher: RandomState,
+    item_max: u64,
+}
+
+impl Tails {
+    /// Holds at most so many contexts and bytes, and none of more than `item_max` bytes.
+    pub(super) fn new(contexts_max: u64, bytes_max: u64, item_max: u64) -> Option<Self> {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(contexts_max).unwrap_or(usize::MAX))
+            .weight_capacity(bytes_max)
+            // A shard has to hold several of the largest.
+            .shards(
+                usize::try_from(bytes_max / item_max.max(1) / 8)
+                    .unwrap_or(1)
+                    .clamp(1, 16),
+            )
+            .build()
+            .ok()?;
+        let weight = Weight {
+            least: bytes_max.div_ceil(contexts_max.max(1)),
+        };
+        Some(Self {
+            slots: Cache::with_options(
+                options,
+                weight,
+                quick_cache::DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            gates: std::iter::repeat_with(|| Gate::new(())).take(GATES).collect(),
+            hasher: RandomState::new(),
+            item_max,
+        })
+    }
+
+    /// Makes something of what is held, if it is the end of `head` or of a later one. `make` may find that too little
+    /// is held.
+    pub(super) fn with<T>(
+        &self,
+        key: &ContextKey,
+        head: &Context,
+        make: impl FnOnce(&mut Held) -> Option<T>,
+    ) -> Standing<T> {
+        let Some(slot) = self.slots.get(key) else {
+            return Standing::Nothing;
+        };
+        let mut held = slot.lock();
+        let context = held.context();
+        if context.version < head.version {
+            if context.stream != head.stream {
+                return Standing::Nothing;
+            }
+            if context.next_seq != head.next_seq {
+                return Standing::Behind(context.next_seq);
+            }
+            held.set_context(head);
+        }
+        make(&mut held).map_or(Standing::Nothing, Standing::Current)
+    }
+
+    /// What is held, whatever its age.
+    pub(super) fn any<T>(&self, key: &ContextKey, make: impl FnOnce(&Held) -> Option<T>) -> Option<T> {
+        self.slots.get(key).and_then(|slot| make(&slot.lock()))
+    }
+
+    /// Holds this, unless something newer is held already.
+    pub(super) fn hold(&self, key: &ContextKey, mut held: Held) {
+        if held.bytes() > self.item_max {
+            return;
+        }
+        if let Some(slot) = self.slots.peek(key) {
+            let mut there = slot.lock();
+            if there.context().version > held.context().version {
+                return;
+            }
+            std::mem::swap(&mut *there, &mut held);
+            drop(there);
+            return self.weigh(key, slot);
+        }
+        self.slots.insert(key.clone(), Slot::new(held));
+    }
+
+    /// Moves what is held forward to `head`, if it ends where `items` begin.
+    pub(super) fn extend(
+        &self,
+        key: &ContextKey,
+        head: &Context,
+        from: Seq,
+        items: impl IntoIterator<Item = Item>,
+    ) {
+        let Some(slot) = self.slots.peek(key) else { return };
+        let mut held = slot.lock();
+        let fits = held.context().stream == head.stream
+            && held.context().next_seq == from
+            && held.context().version < head.version;
+        if !fits {
+            return;
+        }
+        let whole = held.extend(head, items);
+        // What grows with its context lets go of its oldest items before it is too large to be held at all.
+        held.trim(self.item_max);
+        drop(held);
+        if whole {
+            self.weigh(key, slot);
+        } else {
+            self.slots.remove(key);
+        }
+    }
+
+    /// Keeps a window ready.
+    pub(super) fn keep_answer(&self, key: &ContextKey, request: WindowRequest, window: &Arc<Window>) {
+        if let Some(slot) = self.slots.peek(key) {
+            slot.lock().keep_answer(request, window);
+            self.weigh(key, slot);
+        }
+    }
+
+    /// The context is not there any more.
+    pub(super) fn forget(&self, key: &ContextKey) {
+        self.slots.remove(key);
+    }
+
+    pub(super) fn clear(&self) {
+        self.slots.clear();
+    }
+
+    /// One load of a context at a time. Who waits long goes ahead by himself.
+    pub(super) async fn turn(&self, key: &ContextKey) -> Option<Turn<'_, ()>> {
+        let gates = u64::try_from(self.gates.len()).unwrap_or(1);
+        let place = usize::try_from(self.hasher.hash_one(key) % gates).unwrap_or(0);
+        let gate = self.gates.get(place)?;
+        tokio::time::timeout(GATE_WAIT, gate.lock()).await.ok()
+    }
+
+    pub(super) fn stats(&self) -> (u64, u64) {
+        (self.slots.len() as u64, self.slots.weight())
+    }
+
+    /// Its weight has changed in place.
+    fn weigh(&self, key: &ContextKey, mut slot: Slot) {
+        let bytes = slot.lock().bytes();
+        slot.weight = bytes + SLOT_OVERHEAD;
+        // If it was evicted meanwhile it comes back, which costs nothing but its room.
+        self.slots.insert(key.clone(), slot);
+    }
+}

@@ -1,0 +1,134 @@
+//! Stores around stores: one that gives each call a session, one that counts and fails, one whose answers come late.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+
+macro_rules! around {
+    ($store:ty, $self:ident, $name:tt, $call:ident => $wrapped:expr) => {
+        around!($store, $self, $name, $call => $wrapped, $call => $wrapped);
+    };
+    ($store:ty, $self:ident, $name:tt, $read:ident => $reading:expr, $write:ident => $writing:expr) => {
+        #[async_trait::async_trait]
+        impl ContextStore for $store {
+            async fn create(&$self, tenant: &TenantId, new: NewContext) -> Result<Created> {
+                let $write = $self.$name.create(tenant, new);
+                $writing
+            }
+            async fn head(&$self, key: &ContextKey) -> Result<Context> {
+                let $read = $self.$name.head(key);
+                $reading
+            }
+            async fn heads(&$self, tenant: &TenantId, ids: &[ContextId]) -> Result<Vec<Option<Context>>> {
+                let $read = $self.$name.heads(tenant, ids);
+                $reading
+            }
+            async fn update(&$self, key: &ContextKey, patch: ContextPatch, expected: Option<Version>) -> Result<Context> {
+                let $write = $self.$name.update(key, patch, expected);
+                $writing
+            }
+            async fn delete(&$self, key: &ContextKey, expected: Option<Version>) -> Result<Version> {
+                let $write = $self.$name.delete(key, expected);
+                $writing
+            }
+            async fn delete_many(&$self, tenant: &TenantId, deletes: Vec<(ContextId, Option<Version>)>) -> Vec<Result<Version>> {
+                $self.$name.delete_many(tenant, deletes).await
+            }
+            async fn append(&$self, key: &ContextKey, append: Append) -> Result<Appended> {
+                let $write = $self.$name.append(key, append);
+                $writing
+            }
+            async fn append_many(&$self, tenant: &TenantId, appends: Vec<(ContextId, Append)>) -> Vec<Result<Appended>> {
+                $self.$name.append_many(tenant, appends).await
+            }
+            async fn replace(&$self, key: &ContextKey, append: Append) -> Result<Appended> {
+                let $write = $self.$name.replace(key, append);
+                $writing
+            }
+            async fn rewrite(&$self, key: &ContextKey, keep: Vec<SeqRange>, expected: Option<Version>) -> Result<Context> {
+                let $write = $self.$name.rewrite(key, keep, expected);
+                $writing
+            }
+            async fn fork(&$self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created> {
+                let $write = $self.$name.fork(key, at, new);
+                $writing
+            }
+            async fn items(&$self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
+                let $read = $self.$name.items(key, query);
+                $reading
+            }
+            async fn tail(&$self, key: &ContextKey, query: TailQuery) -> Result<Tail> {
+                let $read = $self.$name.tail(key, query);
+                $reading
+            }
+            async fn list(&$self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
+                let $read = $self.$name.list(tenant, query);
+                $reading
+            }
+            async fn search(&$self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
+                let $read = $self.$name.search(tenant, query);
+                $reading
+            }
+            async fn purge(&$self, retention: Retention) -> Result<Purged> {
+                $self.$name.purge(retention).await
+            }
+            async fn check(&$self) -> Result<StoreHealth> {
+                $self.$name.check().await
+            }
+            async fn settle(&$self) -> Result<()> {
+                $self.$name.settle().await
+            }
+        }
+    };
+}
+
+/// Each call in a session of its own, without a past: what the cache may answer, it answers.
+#[derive(Debug)]
+pub(super) struct Seated(pub(super) CachedStore);
+
+around!(Seated, self, 0, call => in_session(Consistency::Session, call).await.0);
+
+/// Counts reads, and fails them if told.
+#[derive(Debug)]
+pub(super) struct Counted {
+    store: FakeStore,
+    pub(super) reads: AtomicU64,
+    pub(super) failing: AtomicBool,
+}
+
+impl Counted {
+    pub(super) fn new(store: FakeStore) -> Self {
+        Self {
+            store,
+            reads: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    fn read(&self) -> Result<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(Error::Unavailable {
+                detail: "told to fail".into(),
+                retry_after: Duration::from_secs(1),
+            });
+        }
+        Ok(())
+    }
+}
+
+around!(Counted, self, store, call => { self.read()?; call.await }, write => write.await);
+
+/// What is written is there at once, its answer comes late.
+#[derive(Debug)]
+pub(super) struct Slow(pub(super) FakeStore);
+
+impl Slow {
+    pub(super) const ANSWER: Duration = Duration::from_millis(100);
+}
+
+around!(Slow, self, 0, call => call.await, write => {
+    let done = write.await;
+    tokio::time::sleep(Self::ANSWER).await;
+    done
+});

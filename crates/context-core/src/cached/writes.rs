@@ -1,0 +1,250 @@
+//! Writes: the store first, then the cache, then the answer (K2). All of it in a task of its own: a caller that goes away
+//! between the commit and its telling must not leave the cache untold.
+
+use std::sync::Arc;
+
+use super::heads::Change;
+use super::{CachedStore, Inner};
+use crate::error::{Error, Result};
+use crate::id::{ContextId, ContextKey, TenantId};
+use crate::session::Session;
+use crate::store::{Append, Appended, Created, SeqRange};
+use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version};
+
+impl CachedStore {
+    /// Runs a write to its end, in the session of its caller.
+    async fn to_the_end<T, W>(&self, write: impl FnOnce(Arc<Inner>) -> W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: Future<Output = T> + Send + 'static,
+    {
+        let work = write(self.0.clone());
+        let session = Session::current();
+        let task = tokio::spawn(async move {
+            match session {
+                Some(session) => session.scope(work).await,
+                None => work.await,
+            }
+        });
+        task.await
+            .map_err(|error| Error::internal(format!("a write ended early: {error}")))
+    }
+
+    pub(super) async fn create_and_tell(&self, tenant: TenantId, new: NewContext) -> Result<Created> {
+        self.to_the_end(|inner| async move {
+            let created = inner.store.create(&tenant, new).await?;
+            inner.tell_created(&tenant, &created).await;
+            Ok(created)
+        })
+        .await?
+    }
+
+    pub(super) async fn update_and_tell(
+        &self,
+        key: ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        self.to_the_end(|inner| async move {
+            let context = inner.store.update(&key, patch, expected).await?;
+            inner.tell(&key, Change::To(Box::new(context.clone()))).await;
+            Ok(context)
+        })
+        .await?
+    }
+
+    pub(super) async fn rewrite_and_tell(
+        &self,
+        key: ContextKey,
+        keep: Vec<SeqRange>,
+        expected: Option<Version>,
+    ) -> Result<Context> {
+        self.to_the_end(|inner| async move {
+            let context = inner.store.rewrite(&key, keep, expected).await?;
+            inner.tell(&key, Change::To(Box::new(context.clone()))).await;
+            Ok(context)
+        })
+        .await?
+    }
+
+    pub(super) async fn delete_and_tell(
+        &self,
+        key: ContextKey,
+        expected: Option<Version>,
+    ) -> Result<Version> {
+        self.to_the_end(|inner| async move {
+            let version = inner.store.delete(&key, expected).await?;
+            inner.tell(&key, Change::Gone(version)).await;
+            Ok(version)
+        })
+        .await?
+    }
+
+    pub(super) async fn delete_many_and_tell(
+        &self,
+        tenant: TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Vec<Result<Version>> {
+        let count = deletes.len();
+        let done = self.to_the_end(|inner| async move {
+            let keys: Vec<ContextKey> = deletes.iter().map(|(id, _)| (&tenant, id).into()).collect();
+            let outcomes = inner.store.delete_many(&tenant, deletes).await;
+            let gone = keys.iter().zip(&outcomes);
+            let gone = gone.filter_map(|(key, outcome)| Some((key, Change::Gone(*outcome.as_ref().ok()?))));
+            inner.tell_all(gone.collect()).await;
+            outcomes
+        });
+        all_or_each(done.await, count)
+    }
+
+    pub(super) async fn append_and_tell(&self, key: ContextKey, append: Append) -> Result<Appended> {
+        self.to_the_end(|inner| async move {
+            let items = append.items.clone();
+            let appended = inner.store.append(&key, append).await?;
+            let change = inner.appended(&key, &items, &appended);
+            inner.tell(&key, change).await;
+            Ok(appended)
+        })
+        .await?
+    }
+
+    pub(super) async fn append_many_and_tell(
+        &self,
+        tenant: TenantId,
+        appends: Vec<(ContextId, Append)>,
+    ) -> Vec<Result<Appended>> {
+        let count = appends.len();
+        let done = self.to_the_end(|inner| async move {
+            let asked: Vec<(ContextKey, Arc<[NewItem]>)> = appends
+                .iter()
+                .map(|(id, append)| ((&tenant, id).into(), append.items.clone()))
+                .collect();
+            let outcomes = inner.store.append_many(&tenant, appends).await;
+            let mut changes = Vec::with_capacity(outcomes.len());
+            for ((key, items), outcome) in asked.iter().zip(&outcomes) {
+                if let Ok(appended) = outcome {
+                    changes.push((key, inner.appended(key, items, appended)));
+                }
+            }
+            inner.tell_all(changes).await;
+            outcomes
+        });
+        all_or_each(done.await, count)
+    }
+
+    pub(super) async fn replace_and_tell(&self, key: ContextKey, append: Append) -> Result<Appended> {
+        self.to_the_end(|inner| async move {
+            let appended = inner.store.replace(&key, append).await?;
+            inner.tell(&key, Change::Unknown(appended.version)).await;
+            Ok(appended)
+        })
+        .await?
+    }
+
+    pub(super) async fn fork_and_tell(&self, key: ContextKey, at: Seq, new: NewContext) -> Result<Created> {
+        self.to_the_end(|inner| async move {
+            let created = inner.store.fork(&key, at, new).await?;
+            inner.share(&key, &created);
+            inner.tell_created(&key.tenant, &created).await;
+            Ok(created)
+        })
+        .await?
+    }
+}
+
+impl Inner {
+    async fn tell(&self, key: &ContextKey, change: Change) {
+        self.tell_all(vec![(key, change)]).await;
+    }
+
+    async fn tell_all(&self, changes: Vec<(&ContextKey, Change)>) {
+        if let Some(tails) = &self.tails {
+            for (key, _) in changes
+                .iter()
+                .filter(|(_, change)| matches!(change, Change::Gone(_)))
+            {
+                tails.forget(key);
+            }
+        }
+        self.heads.tell(changes).await;
+    }
+
+    async fn tell_created(&self, tenant: &TenantId, created: &Created) {
+        // What was there already was read, not written: it may be old by now.
+        if created.is_new {
+            let key = ContextKey::from((tenant, &created.context.id));
+            let context = Box::new(created.context.clone());
+            self.tell(&key, Change::To(context)).await;
+        }
+    }
+
+    /// What an append has made of the head, if the head before it is at hand; what is held of the items follows.
+    fn appended(&self, key: &ContextKey, items: &[NewItem], appended: &Appended) -> Change {
+        self.derive(key, items, appended)
+            .map_or(Change::Unknown(appended.version), |context| {
+                if let (Some(tails), Some(at)) = (&self.tails, appended.at) {
+                    let stored = items
+                        .iter()
+                        .zip(appended.first_seq..)
+                        .map(|(item, seq)| stored(item, seq, at));
+                    tails.extend(key, &context, appended.first_seq, stored);
+                }
+                Change::To(Box::new(context))
+            })
+    }
+
+    fn derive(&self, key: &ContextKey, items: &[NewItem], appended: &Appended) -> Option<Context> {
+        let at = appended.at.filter(|_| !appended.replayed)?;
+        let before = self.heads.peek(key)?;
+        let tokens: u64 = items.iter().map(|item| u64::from(item.tokens)).sum();
+        // Of an append that was known in part, not everything is new.
+        let all_new = appended.tokens == tokens
+            && appended.first_seq == before.next_seq
+            && appended.last_seq + 1 - appended.first_seq == items.len() as u64;
+        if !all_new || before.version + 1 != appended.version {
+            return None;
+        }
+        let mut context = Context::clone(&before);
+        if context.item_count == 0 {
+            context.first_seq = appended.first_seq;
+        }
+        context.version = appended.version;
+        context.next_seq = appended.last_seq + 1;
+        context.item_count += items.len() as u64;
+        context.tokens += tokens;
+        context.updated_at = context.updated_at.max(at);
+        Some(context)
+    }
+
+    /// A fork holds what its parent holds.
+    fn share(&self, parent: &ContextKey, created: &Created) {
+        let Some(tails) = self.tails.as_ref().filter(|_| created.is_new) else {
+            return;
+        };
+        let fork = &created.context;
+        if let Some(held) = tails.any(parent, |held| held.forked(fork)) {
+            let key = ContextKey::from((&parent.tenant, &fork.id));
+            tails.hold(&key, held);
+        }
+    }
+}
+
+fn stored(item: &NewItem, seq: Seq, at: Timestamp) -> Item {
+    Item {
+        seq,
+        tokens: item.tokens,
+        created_at: at,
+        traits: item.traits.clone(),
+        body: item.body.clone(),
+    }
+}
+
+/// What became of each of many whose task ended early is unknown of all.
+fn all_or_each<T>(done: Result<Vec<Result<T>>>, count: usize) -> Vec<Result<T>> {
+    match done {
+        Ok(outcomes) => outcomes,
+        Err(error) => std::iter::repeat_with(|| Err(error.clone()))
+            .take(count)
+            .collect(),
+    }
+}

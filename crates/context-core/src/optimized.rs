@@ -1,0 +1,123 @@
+//! The manager with a memory: the standard one over a [`CachedStore`], and windows that are kept ready. What it answers
+//! is what the standard manager would have answered; the tests of [`cached`](crate::cached) hold them together.
+
+use std::sync::Arc;
+
+use crate::cached::CachedStore;
+use crate::error::Result;
+use crate::id::{ContextId, ContextKey, TenantId};
+use crate::manager::{Answer, AppendRequest, ContextManager, TruncateRequest, Truncation};
+use crate::settings::LimitSettings;
+use crate::standard::{self, StandardContextManager};
+use crate::store::{
+    Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
+};
+use crate::window::{Window, WindowRequest};
+use crate::{Context, ContextPatch, NewContext, Seq, Version};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct OptimizedContextManager {
+    standard: StandardContextManager,
+    store: CachedStore,
+}
+
+impl OptimizedContextManager {
+    /// A manager over this store.
+    pub fn new(store: CachedStore, limits: LimitSettings) -> Self {
+        Self {
+            standard: StandardContextManager::new(Arc::new(store.clone()), limits),
+            store,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextManager for OptimizedContextManager {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>> {
+        self.standard.create(tenant, new).await
+    }
+
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
+        self.standard.get(key).await
+    }
+
+    async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {
+        self.standard.get_many(tenant, ids).await
+    }
+
+    async fn update(
+        &self,
+        key: &ContextKey,
+        patch: ContextPatch,
+        expected: Option<Version>,
+    ) -> Result<Answer<Context>> {
+        self.standard.update(key, patch, expected).await
+    }
+
+    async fn delete(&self, key: &ContextKey, expected: Option<Version>) -> Result<Answer<Version>> {
+        self.standard.delete(key, expected).await
+    }
+
+    async fn delete_many(
+        &self,
+        tenant: &TenantId,
+        deletes: Vec<(ContextId, Option<Version>)>,
+    ) -> Answer<Vec<Result<Version>>> {
+        self.standard.delete_many(tenant, deletes).await
+    }
+
+    async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        self.standard.append(key, request).await
+    }
+
+    async fn append_many(
+        &self,
+        tenant: &TenantId,
+        requests: Vec<(ContextId, AppendRequest)>,
+    ) -> Answer<Vec<Result<Appended>>> {
+        self.standard.append_many(tenant, requests).await
+    }
+
+    async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
+        self.standard.replace(key, request).await
+    }
+
+    async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>> {
+        self.standard.truncate(key, request).await
+    }
+
+    async fn fork(&self, key: &ContextKey, at: Option<Seq>, new: NewContext) -> Result<Answer<Created>> {
+        self.standard.fork(key, at, new).await
+    }
+
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<Answer<ItemPage>> {
+        self.standard.items(key, query).await
+    }
+
+    async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>> {
+        if let Some(answer) = self.window_ready(key, &request) {
+            return Ok(answer);
+        }
+        let answer = self.standard.window(key, request).await?;
+        self.store.keep_window(key, request, &answer.value);
+        Ok(answer)
+    }
+
+    fn window_ready(&self, key: &ContextKey, request: &WindowRequest) -> Option<Answer<Arc<Window>>> {
+        let window = self.store.window_held(key, request)?;
+        Some(standard::seen(key, window.version, window))
+    }
+
+    async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
+        self.standard.list(tenant, query).await
+    }
+
+    async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
+        self.standard.search(tenant, query).await
+    }
+
+    async fn check(&self) -> Result<StoreHealth> {
+        self.standard.check().await
+    }
+}
