@@ -7,6 +7,8 @@
 
 mod append;
 mod database;
+#[cfg(feature = "cache")]
+mod feed;
 mod index;
 mod purge;
 mod read;
@@ -40,6 +42,8 @@ pub struct EmbeddedStore {
     readers: readers::Readers,
     backlog: Arc<index::Backlog>,
     indexer: index::Indexer,
+    #[cfg(feature = "cache")]
+    feed: Arc<feed::Feed>,
     clock: Arc<dyn Clock>,
 }
 
@@ -61,12 +65,20 @@ impl EmbeddedStore {
             .map_err(|error| database.name_the_file(error))?;
         let readers = readers::Readers::new(&database, settings.readers)?;
         Ok(Self {
+            #[cfg(feature = "cache")]
+            feed: Arc::new(feed::Feed::new(database.reader()?, writer.clone())?),
             writer,
             readers,
             backlog,
             indexer,
             clock,
         })
+    }
+
+    /// Tells whether other processes have changed the file.
+    #[cfg(feature = "cache")]
+    pub fn feed(&self) -> Arc<dyn crate::cached::ChangeFeed> {
+        self.feed.clone()
     }
 
     /// Brings the schema up to date, creating the data file if it is not there; answers its version.

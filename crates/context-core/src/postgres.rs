@@ -6,6 +6,8 @@
 
 mod append;
 mod bury;
+#[cfg(feature = "cache")]
+mod feed;
 mod group;
 mod indexer;
 pub mod insight;
@@ -230,6 +232,12 @@ impl PgContextStore {
         let holder = primary.alone().await?;
         let mut client = primary.alone().await?;
         migrate::migrate(&holder, &mut client).await
+    }
+
+    /// Tells what other processes have changed.
+    #[cfg(feature = "cache")]
+    pub fn feed(&self) -> Arc<dyn crate::cached::ChangeFeed> {
+        Arc::new(feed::Feed::new(self.servers.clone()))
     }
 
     /// Who answers, for people: version, schema, standbys.
@@ -473,5 +481,12 @@ impl ContextStore for PgContextStore {
     async fn settle(&self) -> Result<()> {
         self.ready()?;
         self.indexer.settle().await
+    }
+
+    // A promoted standby begins another timeline.
+    fn history(&self) -> u64 {
+        self.servers.epoch().map_or(0, |epoch| {
+            epoch.system_identifier.rotate_left(32) ^ u64::from(epoch.timeline)
+        })
     }
 }

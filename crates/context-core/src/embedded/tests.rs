@@ -220,3 +220,28 @@ async fn a_panicking_job_costs_nobody_else_anything() {
     }
     assert_eq!(store.head(&key).await.unwrap().item_count, 1);
 }
+
+// Two processes share a file: each hears of the other's commits and not of its own.
+#[cfg(feature = "cache")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_commits_is_told() {
+    use crate::cached::Changes;
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (open(&folder), open(&folder));
+    let feed = here.feed();
+    let nothing = |changes: Changes| matches!(changes, Changes::Known(known) if known.is_empty());
+    assert!(nothing(feed.changes().await.unwrap()));
+    let key = created(&here).await;
+    for _ in 0..3 {
+        here.append(&key, said("here")).await.unwrap();
+        assert!(nothing(feed.changes().await.unwrap()), "one's own are no news");
+    }
+    for round in 0..3 {
+        there.append(&key, said("there")).await.unwrap();
+        if round == 1 {
+            here.append(&key, said("between")).await.unwrap();
+        }
+        assert!(matches!(feed.changes().await.unwrap(), Changes::Unknown));
+        assert!(nothing(feed.changes().await.unwrap()), "told once");
+    }
+}

@@ -27,6 +27,7 @@ struct Done {
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     waiting: Arc<AtomicU64>,
+    foreign: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -35,14 +36,16 @@ impl Writer {
     pub(super) fn start(connection: Connection, queue: usize, group: usize) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(queue);
         let waiting = Arc::new(AtomicU64::new(0));
-        let gauge = waiting.clone();
+        let foreign = Arc::new(AtomicU64::new(0));
+        let (gauge, others) = (waiting.clone(), foreign.clone());
         let thread = std::thread::Builder::new()
             .name("contextkeep-writer".into())
-            .spawn(move || run(&connection, receiver, group, &gauge))
+            .spawn(move || run(&connection, receiver, group, &gauge, &others))
             .map_err(|error| Error::internal(format!("starting the writer: {error}")))?;
         Ok(Self {
             queue: Mutex::new(Some(sender)),
             waiting,
+            foreign,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -122,6 +125,12 @@ impl Writer {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// How often a transaction found that another process had committed since the one before it.
+    #[cfg(feature = "cache")]
+    pub(super) fn foreign(&self) -> u64 {
+        self.foreign.load(Ordering::Acquire)
+    }
+
     /// Takes no more jobs, finishes those that wait and ends the thread.
     pub(super) fn close(&self) {
         drop(
@@ -154,8 +163,19 @@ fn closed() -> Error {
     }
 }
 
-fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>, group: usize, waiting: &AtomicU64) {
+fn run(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Job>,
+    group: usize,
+    waiting: &AtomicU64,
+    foreign: &AtomicU64,
+) {
     let mut jobs = Vec::with_capacity(group);
+    let mut others = Others {
+        count: foreign,
+        last: None,
+    };
+    others.look(connection);
     while let Some(first) = queue.blocking_recv() {
         jobs.push(first);
         while jobs.len() < group
@@ -164,7 +184,7 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>, group: usize, wa
             jobs.push(job);
         }
         let count = jobs.len() as u64;
-        commit_group(connection, jobs.drain(..));
+        commit_group(connection, jobs.drain(..), &mut others);
         waiting.fetch_sub(count, Ordering::Relaxed);
     }
     // Leaves one file behind instead of three.
@@ -173,9 +193,34 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>, group: usize, wa
     }
 }
 
-fn commit_group(connection: &Connection, jobs: impl Iterator<Item = Job>) {
+/// Other processes that write into the same file.
+struct Others<'count> {
+    count: &'count AtomicU64,
+    last: Option<i64>,
+}
+
+impl Others<'_> {
+    /// To be called with the file's lock held: then nobody else is about to commit. The number does not change by what
+    /// this connection commits.
+    fn look(&mut self, connection: &Connection) {
+        let version = connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+        // Who can't tell says so: nothing that was remembered is then taken for the newest.
+        let same = self.last.is_none() || version.as_ref().ok() == self.last.as_ref();
+        self.last = version.ok();
+        if !same {
+            self.count.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+fn commit_group(connection: &Connection, jobs: impl Iterator<Item = Job>, others: &mut Others<'_>) {
     let mut dones = Vec::new();
     let mut failure = connection.execute_batch("BEGIN IMMEDIATE").err().map(Error::from);
+    if failure.is_none() {
+        others.look(connection);
+    }
     for job in jobs {
         dones.push(run_job(connection, job, &mut failure));
     }

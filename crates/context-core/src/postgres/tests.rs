@@ -12,6 +12,8 @@ use crate::clock::ManualClock;
 
 mod batches;
 mod faults;
+#[cfg(all(feature = "cache", feature = "embedded"))]
+mod feed;
 mod history;
 mod insight;
 mod limits;
