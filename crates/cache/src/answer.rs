@@ -91,6 +91,8 @@ pub struct Read {
     pub(crate) wait: Option<Duration>,
     pub(crate) now: Option<Nanos>,
     pub(crate) fresh: bool,
+    pub(crate) past_memory: bool,
+    pub(crate) past_remote: bool,
 }
 
 impl Read {
@@ -132,6 +134,21 @@ impl Read {
     #[must_use]
     pub const fn at(mut self, now: Nanos) -> Self {
         self.now = Some(now);
+        self
+    }
+
+    /// Does not take an answer from the first level; what is found elsewhere is kept there for others. For bringing a
+    /// level into use, or out of it, by and by.
+    #[must_use]
+    pub const fn past_first_level(mut self) -> Self {
+        self.past_memory = true;
+        self
+    }
+
+    /// Neither asks the second level nor leases or fills there.
+    #[must_use]
+    pub const fn past_second_level(mut self) -> Self {
+        self.past_remote = true;
         self
     }
 

@@ -182,6 +182,9 @@ impl Engine {
 
     /// The hit path: no lock of ours, no allocation, no clock call.
     pub(crate) fn hit(&self, key: &str, read: &Read) -> Option<Answer> {
+        if read.past_memory {
+            return None;
+        }
         let entry = self.memory.as_ref()?.get(key)?;
         let at = read.now.unwrap_or_else(|| self.coarse());
         if !self.serves(&entry, read.floor, at) {

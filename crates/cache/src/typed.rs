@@ -103,10 +103,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Typed<V, C> {
         loader: &Arc<dyn Loader>,
     ) -> Vec<Result<Found<V>, Error>> {
         let answers = self.cache.get_many(keys, read, loader).await;
-        answers
-            .into_iter()
-            .map(|answer| self.found(&answer?))
-            .collect()
+        answers.into_iter().map(|answer| self.found(&answer?)).collect()
     }
 
     /// See [`Cache::put`].

@@ -133,8 +133,7 @@ impl CachedStore {
         let found = inner.heads.hit(key, &read)?;
         let head = inner.there(&found).ok()?;
         let standing = inner
-            .tails
-            .as_ref()?
+            .tails()?
             .with(key, &head, |held| held.answer(request).cloned());
         let Standing::Current(window) = standing else {
             return None;
@@ -158,14 +157,23 @@ impl Inner {
     }
 
     /// K1: the version that an answer from memory must have at least.
-    #[expect(clippy::unused_self, reason = "the rollout of levels will ask for it")]
+    #[expect(clippy::unused_self, reason = "it is this store's rule")]
     fn floor(&self, key: &ContextKey) -> Option<Version> {
         let session = Session::current()?;
+        let plan = Session::current_plan();
+        if !plan.l1 && !plan.l2 {
+            return None;
+        }
         match (session.consistency(), session.floor(key)) {
             (Consistency::Strong, _) | (Consistency::Session, (None, true)) => None,
             (Consistency::Bounded | Consistency::Any, _) => Some(0),
             (Consistency::Session, (floor, _)) => Some(floor.unwrap_or(0)),
         }
+    }
+
+    /// What is held, if the present session may read it.
+    fn tails(&self) -> Option<&Tails> {
+        self.tails.as_ref().filter(|_| Session::current_plan().l1)
     }
 
     /// The head that was found, if the context is there.
@@ -238,7 +246,9 @@ impl Inner {
         tokens: impl Fn(&Context) -> u64,
         make: impl Fn(&mut Held) -> Option<T>,
     ) -> Result<Option<T>> {
-        let Some(tails) = &self.tails else { return Ok(None) };
+        let Some(tails) = self.tails() else {
+            return Ok(None);
+        };
         let Some(found) = self.find(key, read).await else {
             return Ok(None);
         };
@@ -283,11 +293,18 @@ impl Inner {
 
 /// What the present session takes beside its floor.
 fn allowed() -> Read {
+    let plan = Session::current_plan();
+    let mut read = Read::new();
     if takes_anything() {
-        Read::new().stale_on_error(STALE_MAX)
-    } else {
-        Read::new()
+        read = read.stale_on_error(STALE_MAX);
     }
+    if !plan.l1 {
+        read = read.past_first_level();
+    }
+    if !plan.l2 {
+        read = read.past_second_level();
+    }
+    read
 }
 
 fn takes_anything() -> bool {
@@ -400,7 +417,7 @@ impl ContextStore for CachedStore {
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
         let inner = &*self.0;
         if let Some(read) = inner.reading(key)
-            && let Some(tails) = &inner.tails
+            && let Some(tails) = inner.tails()
             // A page is answered from what is held, and is no reason to hold anything: most pages are of old items.
             && let Some(found) = inner.heads.hit(key, &read)
         {

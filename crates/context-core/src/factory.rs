@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "cache")]
+use crate::cached::CachedStore;
 use crate::manager::SharedManager;
+#[cfg(feature = "cache")]
+use crate::optimized::OptimizedContextManager;
+#[cfg(feature = "cache")]
+use crate::rollout::{Rollout, RolloutContextManager};
 use crate::settings::LimitSettings;
 use crate::standard::StandardContextManager;
 use crate::store::ContextStore;
@@ -16,33 +22,62 @@ pub struct Choice {
     pub reason: &'static str,
 }
 
-/// Builds managers. Today there is one: the standard manager, which goes straight to the store.
+/// Builds managers: the standard one, which goes straight to the store, and with a cache the optimized one, which the
+/// rollout brings into use.
 #[derive(Debug)]
 pub struct ContextManagerFactory {
     store: Arc<dyn ContextStore>,
     limits: LimitSettings,
+    #[cfg(feature = "cache")]
+    cached: Option<(CachedStore, Arc<Rollout>)>,
 }
 
 impl ContextManagerFactory {
     /// A factory of managers over this store.
     pub fn new(store: Arc<dyn ContextStore>, limits: LimitSettings) -> Self {
-        Self { store, limits }
+        Self {
+            store,
+            limits,
+            #[cfg(feature = "cache")]
+            cached: None,
+        }
+    }
+
+    /// Has a cache over the store, and flags that say which reads use it.
+    #[cfg(feature = "cache")]
+    #[must_use]
+    pub fn cached(mut self, cached: CachedStore, rollout: Arc<Rollout>) -> Self {
+        self.cached = Some((cached, rollout));
+        self
     }
 
     /// Builds the manager and logs the choice in one line.
     pub fn build(self) -> (SharedManager, Choice) {
-        let choice = Choice {
-            manager: "standard",
-            reason: "one process and one store: there is nothing between them to optimise",
-        };
+        let (manager, choice) = self.choose();
         tracing::info!(
             manager = choice.manager,
             reason = choice.reason,
             "context manager chosen"
         );
-        (
-            Arc::new(StandardContextManager::new(self.store, self.limits)),
-            choice,
-        )
+        (manager, choice)
+    }
+
+    fn choose(self) -> (SharedManager, Choice) {
+        let standard: SharedManager = Arc::new(StandardContextManager::new(self.store, self.limits.clone()));
+        #[cfg(feature = "cache")]
+        if let Some((cached, rollout)) = self.cached {
+            let optimized = Arc::new(OptimizedContextManager::new(cached, self.limits));
+            let choice = Choice {
+                manager: "optimized",
+                reason: "there is a cache: reads go through it as far as the rollout says, and the standard manager stands by",
+            };
+            let manager = RolloutContextManager::new(standard, optimized, rollout);
+            return (Arc::new(manager), choice);
+        }
+        let choice = Choice {
+            manager: "standard",
+            reason: "there is no cache: neither cache.in_memory nor cache.redis is enabled, or a single command is run",
+        };
+        (standard, choice)
     }
 }

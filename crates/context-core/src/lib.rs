@@ -10,6 +10,8 @@ pub mod json;
 mod manager;
 #[cfg(feature = "cache")]
 mod optimized;
+#[cfg(feature = "cache")]
+pub mod rollout;
 pub mod search;
 pub mod session;
 pub mod settings;
@@ -41,6 +43,8 @@ pub use item::{Item, NewItem, Role};
 pub use manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
 #[cfg(feature = "cache")]
 pub use optimized::OptimizedContextManager;
+#[cfg(feature = "cache")]
+pub use rollout::{Rollout, RolloutContextManager};
 pub use standard::StandardContextManager;
 pub use store::ContextStore;
 pub use tokens::{TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};

@@ -57,6 +57,34 @@ impl Consistency {
     }
 }
 
+/// Which optimizations a read may use; all of them unless the rollout says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of the rollout")]
+pub struct Plan {
+    /// The cache at all.
+    pub optimized: bool,
+    /// The level in the process.
+    pub l1: bool,
+    /// The level that processes share.
+    pub l2: bool,
+    /// Read replicas.
+    pub replicas: bool,
+    /// A second replica if the first is late.
+    pub hedging: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            optimized: true,
+            l1: true,
+            l2: true,
+            replicas: true,
+            hedging: true,
+        }
+    }
+}
+
 tokio::task_local! {
     static CURRENT: Arc<Session>;
 }
@@ -65,6 +93,7 @@ tokio::task_local! {
 #[derive(Debug)]
 pub struct Session {
     consistency: Consistency,
+    plan: Plan,
     /// What the request came with. Its reads are measured against this and what it has seen itself since.
     state: Mutex<State>,
 }
@@ -79,8 +108,13 @@ struct State {
 impl Session {
     /// A session that begins with what its client brought.
     pub fn new(consistency: Consistency, token: Token) -> Arc<Self> {
+        Self::with_plan(consistency, token, Plan::default())
+    }
+
+    fn with_plan(consistency: Consistency, token: Token, plan: Plan) -> Arc<Self> {
         Arc::new(Self {
             consistency,
+            plan,
             state: Mutex::new(State {
                 token,
                 origin: None,
@@ -108,7 +142,10 @@ impl Session {
             return future.await;
         };
         outer
-            .around(Self::new(Consistency::Strong, outer.token()), future)
+            .around(
+                Self::with_plan(Consistency::Strong, outer.token(), outer.plan),
+                future,
+            )
             .await
     }
 
@@ -119,9 +156,32 @@ impl Session {
         let Some(outer) = Self::current() else {
             return future.await;
         };
-        let inner = Self::new(Consistency::Session, outer.token());
+        let inner = Self::with_plan(Consistency::Session, outer.token(), outer.plan);
         inner.saw(key, version);
         outer.around(inner, future).await
+    }
+
+    /// Runs a future that may use these optimizations, and that notes what it sees in the session around it.
+    #[cfg(feature = "cache")]
+    pub(crate) async fn planned<F: Future>(plan: Plan, future: F) -> F::Output {
+        match Self::current() {
+            Some(outer) if outer.plan != plan => {
+                let inner = Self::with_plan(outer.consistency, outer.token(), plan);
+                outer.around(inner, future).await
+            }
+            _ => future.await,
+        }
+    }
+
+    /// A session that begins where this one is now.
+    #[cfg(feature = "cache")]
+    pub(crate) fn again(&self) -> Arc<Self> {
+        Self::with_plan(self.consistency, self.token(), self.plan)
+    }
+
+    /// Which optimizations the present session's reads may use. Outside of every session: all.
+    pub(crate) fn current_plan() -> Plan {
+        CURRENT.try_with(|session| session.plan).unwrap_or_default()
     }
 
     async fn around<F: Future>(&self, inner: Arc<Self>, future: F) -> F::Output {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 mod monitoring;
 mod postgres;
+mod rollout;
 
 pub use self::monitoring::MonitoringSettings;
 #[cfg(feature = "postgres")]
@@ -15,6 +16,7 @@ pub use self::postgres::PostgresSettings;
 pub use self::postgres::{
     DatabaseSettings, Durability, PreparedStatements, ReplicaSettings, RoutingSettings,
 };
+pub use self::rollout::{Flag, RolloutSettings, Switch};
 
 /// The embedded store, used when no database is configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

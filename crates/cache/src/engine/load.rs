@@ -29,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) tags: Vec<Key>,
     /// Do not look into the second level first.
     pub(crate) ask_source: bool,
+    /// Leave the second level alone.
+    pub(crate) past_remote: bool,
 }
 
 /// Lands flights whose task ends early (F3): it panicked, or the runtime shuts down.

@@ -125,7 +125,8 @@ impl Engine {
         let now = self.now();
         let held = self.memory.as_ref().and_then(|memory| memory.peek(key));
         if !read.fresh {
-            if let Some(entry) = held.as_ref().filter(|held| self.serves(held, read.floor, now)) {
+            let served = |held: &&Arc<_>| !read.past_memory && self.serves(held, read.floor, now);
+            if let Some(entry) = held.as_ref().filter(served) {
                 self.answered(Origin::L1);
                 return Ok(Joined::Hit(Answer {
                     entry: Arc::clone(entry),
@@ -154,6 +155,7 @@ impl Engine {
             flight,
             tags: read.tags.clone(),
             ask_source: read.fresh,
+            past_remote: read.past_remote,
         }))
     }
 
@@ -188,6 +190,7 @@ impl Engine {
             flight,
             tags: read.tags.clone(),
             ask_source: true,
+            past_remote: read.past_remote,
         };
         self.spawn_load(vec![job], Arc::clone(loader));
     }

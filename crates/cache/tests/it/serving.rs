@@ -172,3 +172,23 @@ async fn a_large_value_is_answered_and_not_kept() {
     assert_eq!(answer.value().unwrap(), "eleven bytes");
     assert!(cache.get("k", &Read::new()).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn levels_can_be_passed_by() {
+    let (cache, source) = (cache(plain()), Source::new());
+    source.set("k", 1, "one");
+    let loader = source.loader();
+    let version = async |read: Read| cache.get_or_load("k", &read, &loader).await.unwrap().version();
+    assert_eq!(version(Read::new()).await, v(1));
+    source.set("k", 2, "two");
+    assert_eq!(version(Read::new()).await, v(1));
+    assert_eq!(version(Read::new().past_second_level()).await, v(1));
+    assert!(cache.get("k", &Read::new().past_first_level()).is_none());
+    let past = version(Read::new().past_first_level()).await;
+    assert_eq!(past, v(2), "the source is asked");
+    assert_eq!(
+        version(Read::new()).await,
+        v(2),
+        "and its answer is kept for the others"
+    );
+}

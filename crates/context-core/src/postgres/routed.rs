@@ -116,6 +116,9 @@ impl Reads {
     /// How fresh a read of one context has to be, and the version that it must have.
     fn for_context(&self, session: &Session, key: &ContextKey) -> (Freshness, Option<Version>) {
         let token = session.token();
+        if !Session::current_plan().replicas {
+            return (Freshness::Strong, token.floor(key));
+        }
         match (session.consistency(), token.floor(key)) {
             (Consistency::Strong, floor) => (Freshness::Strong, floor),
             (Consistency::Any, _) => (Freshness::Any, None),
@@ -209,6 +212,9 @@ impl Reads {
 
     fn for_many(&self, session: &Session) -> Demand {
         let token = session.token();
+        if !Session::current_plan().replicas {
+            return strong();
+        }
         let at_most = |floor| Demand {
             consistency: Freshness::Bounded(self.bound),
             floor,

@@ -50,8 +50,9 @@ impl Engine {
                 tags: self.capture(&job.tags).await,
                 #[cfg(test)]
                 tag_names: job.tags,
-                ask_source: job.ask_source,
-                remote_down: false,
+                ask_source: job.ask_source || job.past_remote,
+                // Loaded as if it did not answer.
+                remote_down: job.past_remote,
                 source: Source::AtLeast(self.partitions.at(partition).mark()),
                 lease: None,
                 seen: Version::ZERO,

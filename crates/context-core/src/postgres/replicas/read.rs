@@ -138,7 +138,10 @@ impl Replicas {
     {
         let will_do =
             |result: &Result<Served<T>, Fault>| result.as_ref().is_ok_and(|served| accept(&served.value));
-        let hedge = self.hedge.as_ref().filter(|_| !slow);
+        let hedge = self
+            .hedge
+            .as_ref()
+            .filter(|_| !slow && crate::session::Session::current_plan().hedging);
         let first = self.begin(others, slow)?;
         let tried = others.and(first.index());
         let mut first = Box::pin(self.on_replica(first, op));
