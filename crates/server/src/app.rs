@@ -15,10 +15,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Gatekeeper;
-use crate::config::AppConfig;
+use crate::caching::{self, Caching};
+use crate::config::{AppConfig, Sources};
 use crate::rest::{self, Rest};
 use crate::telemetry::metrics::Metrics;
-use crate::{listener, mcp, shutdown, sweeper, telemetry};
+use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -112,6 +113,8 @@ pub struct Parts {
     pub storage: Storage,
     /// Every operation on contexts.
     pub manager: Arc<dyn ContextManager>,
+    /// The cache in front of the store, of a server that has one.
+    pub caching: Option<Arc<Caching>>,
 }
 
 impl Parts {
@@ -120,10 +123,31 @@ impl Parts {
     /// # Errors
     /// What is wrong with the store, and what to do.
     pub fn open(config: &AppConfig) -> anyhow::Result<Self> {
+        Self::with(Storage::new(config)?, config, None)
+    }
+
+    /// As [`Parts::open`], with the cache that the settings describe: for a server. A single command has no use for one.
+    ///
+    /// # Errors
+    /// As there, and what is wrong with the cache's settings.
+    pub fn open_cached(config: &AppConfig) -> anyhow::Result<Self> {
         let storage = Storage::new(config)?;
+        let caching = Caching::new(&config.context_manager, &storage, Arc::new(SystemClock))?;
+        Self::with(storage, config, caching.map(Arc::new))
+    }
+
+    fn with(storage: Storage, config: &AppConfig, caching: Option<Arc<Caching>>) -> anyhow::Result<Self> {
         let limits = config.context_manager.limits.clone();
-        let (manager, _) = ContextManagerFactory::new(storage.store(), limits).build();
-        Ok(Self { storage, manager })
+        let mut factory = ContextManagerFactory::new(storage.store(), limits);
+        if let Some(caching) = &caching {
+            factory = factory.cached(caching.store.clone(), caching.rollout.clone());
+        }
+        let (manager, _) = factory.build();
+        Ok(Self {
+            storage,
+            manager,
+            caching,
+        })
     }
 
     /// Waits until everything is indexed: commands search right away, and a server that runs beside them does not
@@ -146,12 +170,12 @@ impl Parts {
 ///
 /// # Errors
 /// What kept it from starting: the store, the port, the credentials.
-pub async fn serve(loaded: Loaded<AppConfig>) -> anyhow::Result<()> {
+pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Result<()> {
     for note in crate::config::without_effect(&loaded) {
         tracing::warn!("{note}");
     }
     let config = loaded.value;
-    let parts = Parts::open(&config)?;
+    let parts = Parts::open_cached(&config)?;
     parts
         .storage
         .prepare_or_wait(&config.context_manager.database)
@@ -174,12 +198,23 @@ pub async fn serve(loaded: Loaded<AppConfig>) -> anyhow::Result<()> {
         draining.clone(),
     ));
     let signal = tokio::spawn(shutdown::wait(draining.clone()));
-    let metrics = metrics(&config, &parts.storage, &draining)?;
+    let warmer = parts.caching.clone().map(|caching| {
+        let settings = config.context_manager.cache.warming.clone();
+        tokio::spawn(caching::keep_warm(caching, settings, draining.clone()))
+    });
+    let reloader = tokio::spawn(reload::run(sources, config.clone(), parts.caching.clone()));
+    let metrics = metrics(&config, &parts, &draining)?;
     let router = router(&config, &parts, gatekeeper, metrics, draining.clone());
     listener::serve(listener, router, &config.server, draining.clone()).await;
 
     draining.cancel();
     signal.abort();
+    reloader.abort();
+    if let Some(warmer) = warmer
+        && let Err(error) = warmer.await
+    {
+        tracing::error!(%error, "warming failed");
+    }
     if let Err(error) = sweeper.await {
         tracing::error!(%error, "the sweeper failed");
     }
@@ -199,14 +234,14 @@ pub(crate) fn data(config: &AppConfig) -> String {
 /// Begins to keep figures, if that is wanted.
 fn metrics(
     config: &AppConfig,
-    storage: &Storage,
+    parts: &Parts,
     draining: &CancellationToken,
 ) -> anyhow::Result<Option<Arc<Metrics>>> {
     if !config.context_manager.monitoring.metrics_enabled {
         return Ok(None);
     }
-    let metrics = Arc::new(Metrics::install()?);
-    let storage = storage.clone();
+    let metrics = Arc::new(Metrics::install(parts.caching.clone())?);
+    let storage = parts.storage.clone();
     tokio::spawn(telemetry::metrics::keep(
         metrics.clone(),
         move || storage.insight(),
@@ -228,6 +263,7 @@ pub fn router(
         limits: Arc::new(config.context_manager.limits.clone()),
         settings: Arc::new(config.server.clone()),
         storage: parts.storage.clone(),
+        caching: parts.caching.clone(),
         metrics,
         draining,
     };

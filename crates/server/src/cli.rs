@@ -92,14 +92,19 @@ pub fn run() -> ExitCode {
     if let Some(Command::Config(config::Command::Schema)) = &cli.command {
         return finish(config::schema());
     }
-    let loaded = match load(cli.sources()) {
+    let sources = cli.sources();
+    let loaded = match load(sources.clone()) {
         Ok(loaded) => loaded,
         Err(errors) => {
             output::complain(&format!("{errors}"));
             return ExitCode::from(USAGE);
         }
     };
-    finish(cli.command.unwrap_or(Command::Serve { bind: None }).run(loaded))
+    finish(
+        cli.command
+            .unwrap_or(Command::Serve { bind: None })
+            .run(loaded, sources),
+    )
 }
 
 fn finish(outcome: anyhow::Result<()>) -> ExitCode {
@@ -139,7 +144,7 @@ impl Cli {
 }
 
 impl Command {
-    fn run(self, loaded: Loaded<AppConfig>) -> anyhow::Result<()> {
+    fn run(self, loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Result<()> {
         let mut log = loaded.value.telemetry.log.clone();
         // A command's own output is what its user looks at; the log is for what goes wrong.
         if !matches!(self, Self::Serve { .. })
@@ -150,7 +155,7 @@ impl Command {
         telemetry::install(&log)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         match self {
-            Self::Serve { .. } => runtime.block_on(app::serve(loaded)),
+            Self::Serve { .. } => runtime.block_on(app::serve(loaded, sources)),
             Self::Mcp(Tenant { tenant }) => runtime.block_on(with_parts(&loaded.value, async |parts| {
                 let limits = loaded.value.context_manager.limits.clone();
                 let principal = Principal::local(tenant);

@@ -10,7 +10,7 @@ use contextkeep_cache::settings::CacheSettings;
 use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
 use contextkeep_core::settings::{
     DatabaseSettings, EmbeddedSettings, LimitSettings, MonitoringSettings, PostgresSettings, ReplicaSettings,
-    RetentionSettings, RoutingSettings,
+    RetentionSettings, RolloutSettings, RoutingSettings,
 };
 use contextkeep_resilience::BreakerSettings;
 use schemars::JsonSchema;
@@ -95,8 +95,10 @@ pub struct ContextManagerSettings {
     pub database: DatabaseSettings,
     /// The embedded store, used when `database.dsn` is absent.
     pub embedded: EmbeddedSettings,
-    /// The cache in front of Postgres. Of it, this version uses only `coherence.bound`.
+    /// The cache in front of the store: heads of contexts in two levels, the ends of contexts in the process.
     pub cache: CacheSettings,
+    /// What is brought into use by and by.
+    pub rollout: RolloutSettings,
     /// The breakers around the Postgres servers, one each for reads from it.
     pub circuit_breaker: BreakerSettings,
     /// Read replicas of Postgres.
@@ -255,17 +257,28 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
     const EMBEDDED: &str =
         "without context_manager.database.dsn the embedded store is used, which needs none of it";
     const NO_REPLICAS: &str = "there are no read_replicas to guard or to choose from";
+    const NO_REDIS: &str = "cache.redis is not enabled";
+    const NO_MEMORY: &str = "cache.in_memory is not enabled, and only what is held in the process is warmed";
     let manager = &loaded.value.context_manager;
-    let mut sections = vec![
-        ("context_manager.cache.in_memory", NOT_YET),
-        ("context_manager.cache.redis", NOT_YET),
-        ("context_manager.cache.warming", NOT_YET),
-        ("context_manager.cache.adaptive", NOT_YET),
-        ("context_manager.cache.compression", NOT_YET),
-    ];
+    let mut sections = Vec::new();
+    if !manager.cache.redis.enabled {
+        sections.extend([
+            ("context_manager.cache.compression", NO_REDIS),
+            ("context_manager.rollout.l2", NO_REDIS),
+        ]);
+    }
+    if !manager.cache.in_memory.enabled {
+        sections.extend([
+            ("context_manager.cache.warming", NO_MEMORY),
+            ("context_manager.cache.adaptive", NO_MEMORY),
+            ("context_manager.rollout.l1", NO_MEMORY),
+        ]);
+    }
     if manager.database.dsn.is_none() {
         sections.extend([
-            ("context_manager.cache.coherence", EMBEDDED),
+            ("context_manager.cache.redis", EMBEDDED),
+            ("context_manager.rollout.replicas", EMBEDDED),
+            ("context_manager.rollout.hedging", EMBEDDED),
             ("context_manager.circuit_breaker", EMBEDDED),
             ("context_manager.database", EMBEDDED),
             ("context_manager.monitoring.sampling_rate", EMBEDDED),
@@ -274,7 +287,8 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
         ]);
     } else if manager.read_replicas.is_empty() {
         sections.extend([
-            ("context_manager.cache.coherence", NO_REPLICAS),
+            ("context_manager.rollout.replicas", NO_REPLICAS),
+            ("context_manager.rollout.hedging", NO_REPLICAS),
             ("context_manager.circuit_breaker", NO_REPLICAS),
             ("context_manager.routing", NO_REPLICAS),
         ]);

@@ -2,11 +2,13 @@
 
 pub mod app;
 pub mod auth;
+pub mod caching;
 pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod listener;
 pub mod mcp;
+mod reload;
 pub mod rest;
 pub mod shutdown;
 pub mod sweeper;

@@ -29,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::Storage;
 use crate::auth::Gatekeeper;
+use crate::caching::Caching;
 use crate::config::ServerSettings;
 use crate::telemetry::metrics::Metrics;
 use problem::Problem;
@@ -47,6 +48,8 @@ pub struct Rest {
     pub settings: Arc<ServerSettings>,
     /// Where contexts are kept, for what it tells about itself.
     pub storage: Storage,
+    /// The cache in front of them, if there is one.
+    pub caching: Option<Arc<Caching>>,
     /// The figures for Prometheus, if they are kept.
     pub metrics: Option<Arc<Metrics>>,
     /// Cancelled when the server begins to shut down.

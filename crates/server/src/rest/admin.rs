@@ -1,6 +1,7 @@
 //! How the server and its database fare, for whoever runs them: figures of all tenants together, nothing of what one
 //! of them stored.
 
+mod cache;
 mod view;
 
 use axum::body::Body;
@@ -24,6 +25,8 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         .routes(routes!(database))
         .routes(routes!(queries))
         .routes(routes!(metrics))
+        .routes(routes!(cache::cache))
+        .routes(routes!(cache::rollout, cache::set_rollout))
 }
 
 /// A caller who may see how the server fares. Nobody else learns even which store it has.

@@ -40,6 +40,11 @@ pub const CODES: &[Code] = &[
         meaning: "`context_manager.monitoring.metrics_enabled` is false.",
     },
     Code {
+        code: "no_cache",
+        status: 404,
+        meaning: "No level of the cache is enabled, so that there is nothing to show or to bring into use.",
+    },
+    Code {
         code: "no_database",
         status: 404,
         meaning: "The embedded store is in use, which has no servers, pools or statements to show; `/readyz` says how it fares.",

@@ -3,6 +3,7 @@
 //! Every metric is in one table (`table.rs`), with its labels; the reference page is printed from it. Values of labels are from
 //! closed sets: names in the code, servers of the configuration, paths of routes. Never ids, tenants or bodies.
 
+mod cached;
 mod observed;
 mod table;
 
@@ -17,6 +18,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::table::REQUEST_DURATION;
+use crate::caching::Caching;
 
 /// Time between two looks at what the store counted, so that little has to be caught up with at a time.
 const ROUND: Duration = Duration::from_secs(5);
@@ -29,6 +31,7 @@ const REQUEST_LIMITS: [f64; 12] = [
 #[derive(Debug)]
 pub struct Metrics {
     handle: Handle,
+    caching: Option<Arc<Caching>>,
     /// Calls and microseconds of each bucket of each statement, as far as they were taken over.
     seen: Mutex<HashMap<&'static str, [(u64, Duration); insight::BUCKETS]>>,
 }
@@ -43,11 +46,11 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Metrics {
-    /// Begins to keep figures, for the whole process.
+    /// Begins to keep figures, for the whole process; those of the cache if it has one.
     ///
     /// # Errors
     /// Somebody keeps them already.
-    pub fn install() -> anyhow::Result<Self> {
+    pub fn install(caching: Option<Arc<Caching>>) -> anyhow::Result<Self> {
         let statements = insight::limits().map(|limit| limit.as_secs_f64());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.name.to_owned()), &REQUEST_LIMITS)?
@@ -63,6 +66,7 @@ impl Metrics {
         table::describe();
         Ok(Self {
             handle,
+            caching,
             seen: Mutex::default(),
         })
     }
@@ -74,6 +78,9 @@ impl Metrics {
     }
 
     fn observe(&self, insight: Option<&Insight>) {
+        if let Some(caching) = &self.caching {
+            cached::observe(caching);
+        }
         if let Some(insight) = insight {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             observed::servers(insight);

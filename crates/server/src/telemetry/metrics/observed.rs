@@ -131,7 +131,7 @@ fn since(statement: &StatementInsight, seen: &mut [(u64, Duration); BUCKETS]) ->
     clippy::cast_precision_loss,
     reason = "beyond 2^53 the last digits do not matter"
 )]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 

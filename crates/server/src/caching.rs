@@ -1,0 +1,154 @@
+//! The cache of a server: which levels there are, who tells of others' changes, what is loaded before anybody asks.
+
+mod counts;
+mod warming;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use contextkeep_cache::redis::{Options, RedisLevel};
+use contextkeep_cache::settings::CacheSettings;
+use contextkeep_cache::{Backplane, Cache};
+use contextkeep_core::cached::{CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HeldLimits};
+use contextkeep_core::rollout::{Rollout, ShadowCounts};
+use contextkeep_core::{Clock, ContextStore};
+
+pub(crate) use self::counts::Counts;
+pub(crate) use self::warming::run as keep_warm;
+use crate::app::Storage;
+use crate::config::ContextManagerSettings;
+
+/// The share of `cache.in_memory.max_bytes` that heads get, in percent; the ends of contexts get the rest. Heads are a
+/// few hundred bytes, items are what fills the memory.
+const HEADS_SHARE: u64 = 25;
+
+/// The cache of a server, and what steers it.
+#[derive(Debug)]
+pub struct Caching {
+    /// The store with a memory.
+    pub store: CachedStore,
+    /// Which reads use it.
+    pub rollout: Arc<Rollout>,
+    pub(crate) counts: Arc<Counts>,
+    levels: Levels,
+    snapshot: Option<PathBuf>,
+}
+
+/// What there is, for the log and the admin API.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels {
+    /// In the process.
+    pub(crate) memory: bool,
+    /// Between processes.
+    pub(crate) redis: bool,
+    /// Who tells of others' changes.
+    pub(crate) backplane: &'static str,
+}
+
+/// How the cache is doing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) heads: contextkeep_cache::Stats,
+    pub(crate) held_contexts: u64,
+    pub(crate) held_bytes: u64,
+    pub(crate) shadows: ShadowCounts,
+}
+
+impl Caching {
+    /// Builds the cache that the settings describe; none if no level is enabled. Has to be called on a runtime.
+    ///
+    /// # Errors
+    /// What is wrong with the settings. A Redis that does not answer is not an error.
+    pub fn new(
+        settings: &ContextManagerSettings,
+        storage: &Storage,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Option<Self>> {
+        let cache = &settings.cache;
+        // Of the embedded store there is nothing to share with other machines.
+        let redis = cache.redis.enabled && matches!(storage, Storage::Postgres(_));
+        if !cache.in_memory.enabled && !redis {
+            return Ok(None);
+        }
+        let counts = Arc::new(Counts::default());
+        let store = storage.store();
+        let mut builder = heads(cache).observer(counts.clone());
+        let backplane;
+        if redis {
+            let options = Options::named(CACHE_NAME).compression(&cache.compression);
+            let level = RedisLevel::connect(&cache.redis, options).context("context_manager.cache.redis")?;
+            let level = Arc::new(level);
+            builder = builder.second_level(level.clone()).backplane(level);
+            backplane = "redis";
+        } else {
+            let (feed, name): (Arc<dyn ChangeFeed>, _) = match storage {
+                Storage::Embedded(store) => (store.feed(), "data file"),
+                Storage::Postgres(store) => (store.feed(), "outbox"),
+            };
+            let feed: Arc<dyn Backplane> = Arc::new(FeedBackplane::new(feed, store.clone()));
+            builder = builder.partitions(FeedBackplane::PARTITIONS).backplane(feed);
+            backplane = name;
+        }
+        let heads = builder.build().context("context_manager.cache")?;
+        let snapshot = match storage {
+            Storage::Embedded(_) => Some(settings.embedded.path.join("warm-contexts")),
+            Storage::Postgres(_) => None,
+        };
+        Ok(Some(Self {
+            store: cached(cache, store, heads, clock),
+            rollout: Arc::new(Rollout::new(settings.rollout)),
+            counts,
+            levels: Levels {
+                memory: cache.in_memory.enabled,
+                redis,
+                backplane,
+            },
+            snapshot: snapshot.filter(|_| cache.warming.enabled),
+        }))
+    }
+
+    pub(crate) const fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let (held_contexts, held_bytes) = self.store.held();
+        Standing {
+            heads: self.store.cache().stats(),
+            held_contexts,
+            held_bytes,
+            shadows: self.rollout.shadows(),
+        }
+    }
+}
+
+fn heads(settings: &CacheSettings) -> contextkeep_cache::Builder {
+    let memory = &settings.in_memory;
+    let builder = settings.builder(CACHE_NAME);
+    if !memory.enabled {
+        return builder;
+    }
+    let bytes = memory.max_bytes.as_u64() * HEADS_SHARE / 100;
+    builder
+        .max_bytes(bytes.max(2))
+        .max_item(memory.max_item_size.as_u64().min(bytes / 2))
+}
+
+fn cached(
+    settings: &CacheSettings,
+    store: Arc<dyn ContextStore>,
+    heads: Cache,
+    clock: Arc<dyn Clock>,
+) -> CachedStore {
+    let memory = &settings.in_memory;
+    let limits = memory.enabled.then(|| {
+        let bytes = memory.max_bytes.as_u64() * (100 - HEADS_SHARE) / 100;
+        HeldLimits {
+            contexts: memory.max_size,
+            bytes,
+            context_bytes: memory.max_item_size.as_u64().min(bytes / 2),
+        }
+    });
+    CachedStore::new(store, heads, limits, clock)
+}

@@ -1,0 +1,37 @@
+//! What the cache tells, as metrics.
+
+use super::observed::float;
+use super::table;
+use crate::caching::Caching;
+
+pub(super) fn observe(caching: &Caching) {
+    for (origin, count) in caching.counts.origins() {
+        table::CACHE_READS.count(&[origin], count);
+    }
+    for (event, count) in caching.counts.events() {
+        table::CACHE_EVENTS.count(&[event], count);
+    }
+    let standing = caching.standing();
+    let heads = standing.heads;
+    for (gauge, value) in [
+        (&table::CACHE_ENTRIES, heads.entries as u64),
+        (&table::CACHE_BYTES, heads.bytes),
+        (&table::CACHE_LOADS, heads.loads as u64),
+        (&table::CACHE_DEFERRED, heads.deferred as u64),
+        (&table::CACHE_TRUSTED, heads.trusted_partitions as u64),
+        (&table::HELD_CONTEXTS, standing.held_contexts),
+        (&table::HELD_BYTES, standing.held_bytes),
+    ] {
+        gauge.set(&[], float(value));
+    }
+    let shadows = standing.shadows;
+    for (outcome, count) in [
+        ("same", shadows.same),
+        ("different", shadows.different),
+        ("moved", shadows.moved),
+        ("failed", shadows.failed),
+        ("skipped", shadows.skipped),
+    ] {
+        table::SHADOWS.count(&[outcome], count);
+    }
+}
