@@ -28,7 +28,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -65,6 +65,13 @@ static DESCRIBE: Statement = Statement {
     types: &[],
 };
 
+/// A database has another number in each server, and keeps it however it is called on the way there.
+static DATABASE: Statement = Statement {
+    name: "database",
+    sql: "SELECT oid::bigint FROM pg_database WHERE datname = current_database()",
+    types: &[],
+};
+
 /// One server, with the pool that the settings describe.
 fn endpoint(
     name: impl Into<Arc<str>>,
@@ -93,6 +100,8 @@ pub struct PgContextStore {
     clock: Arc<dyn Clock>,
     ready: watch::Sender<Result<()>>,
     settings: DatabaseSettings,
+    /// Known once the store is prepared.
+    database: OnceLock<u64>,
     closed: CancellationToken,
 }
 
@@ -152,6 +161,7 @@ impl PgContextStore {
             clock,
             ready: watch::Sender::new(Err(waiting)),
             settings: database.clone(),
+            database: OnceLock::new(),
             closed: CancellationToken::new(),
         })
     }
@@ -188,6 +198,9 @@ impl PgContextStore {
             .hint("name the standbys there, or set durability to local")
             .into());
         }
+        let rows = self.servers.primary().query(&DATABASE, &[]).await?;
+        let number = rows.first().map_or(Ok(0), |row| rows::count(row, 0))?;
+        self.database.get_or_init(|| number);
         if self.settings.migrate {
             self.migrate().await.map(drop)
         } else {
@@ -483,10 +496,11 @@ impl ContextStore for PgContextStore {
         self.indexer.settle().await
     }
 
-    // A promoted standby begins another timeline.
+    // A promoted standby begins another timeline. Databases of one server may share a Redis as well.
     fn history(&self) -> u64 {
+        let database = self.database.get().copied().unwrap_or(0);
         self.servers.epoch().map_or(0, |epoch| {
-            epoch.system_identifier.rotate_left(32) ^ u64::from(epoch.timeline)
+            epoch.system_identifier.rotate_left(32) ^ u64::from(epoch.timeline) ^ (database << 16)
         })
     }
 }
