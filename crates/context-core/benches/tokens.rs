@@ -5,6 +5,7 @@
 //! and `one theirs N` count `N` short items and end: for `valgrind --tool=callgrind`, where the difference of two such
 //! runs is what counting costs without loading.
 #![expect(
+    clippy::cast_precision_loss,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a bench is a program that prints, and stops at a surprise"

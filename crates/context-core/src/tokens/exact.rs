@@ -90,7 +90,8 @@ impl Memo {
 
     fn new() -> Self {
         // No piece has the key 0: its length is at least 1.
-        Self(Box::new([0; Self::ENTRIES]))
+        let entries = vec![0; Self::ENTRIES].into_boxed_slice();
+        Self(entries.try_into().expect("invariant: made with this length"))
     }
 
     /// A piece and its length; `None` for one too long to be kept.

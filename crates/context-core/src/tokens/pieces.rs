@@ -54,7 +54,8 @@ fn o200k_word(text: &str, at: usize) -> Option<usize> {
             cased_word(text, at)
         };
         match (here, after) {
-            (Word::Lower(end), _) | (_, Word::Upper(end)) | (Word::Upper(end), _) => end,
+            // What begins here and might have been passed over is a mark, and that makes it a `Lower`.
+            (Word::Lower(end) | Word::Upper(end), _) | (_, Word::Upper(end)) => end,
             _ => return None,
         }
     };
