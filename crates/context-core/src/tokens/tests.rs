@@ -64,6 +64,30 @@ fn models_have_their_familys_tokenizer() {
 }
 
 #[test]
+fn a_context_is_counted_as_its_model_unless_it_says_otherwise() {
+    for (model, said, tokenizer) in [
+        (Some("claude-2.1"), None, Tokenizer::ClaudeEstimate),
+        (Some("claude-2.1"), Some(Tokenizer::Estimate), Tokenizer::Estimate),
+        (Some("ours"), None, Tokenizer::O200kBase),
+        (None, None, Tokenizer::O200kBase),
+    ] {
+        let new = crate::NewContext {
+            model_id: model.map(str::to_owned),
+            tokenizer: said,
+            ..crate::NewContext::of_agent("a")
+        };
+        let id = crate::ContextId::parse("c").unwrap();
+        let context = new.clone().into_context(id, crate::Timestamp::default());
+        assert_eq!(context.tokenizer, tokenizer, "{model:?}");
+        assert_eq!(
+            new.differs_from(&context),
+            None,
+            "creating it again is no conflict"
+        );
+    }
+}
+
+#[test]
 fn estimates_round_up() {
     assert_eq!(Tokenizer::Estimate.count("abcde"), 2);
     assert_eq!(
