@@ -135,7 +135,7 @@ pub struct NewContext {
     pub labels: Option<Vec<String>>,
     /// See [`Context::max_tokens`]; [`MAX_TOKENS_DEFAULT`] if absent.
     pub max_tokens: Option<u64>,
-    /// See [`Context::tokenizer`].
+    /// See [`Context::tokenizer`]; if absent, [`Tokenizer::for_model`] of the model, else the default.
     pub tokenizer: Option<Tokenizer>,
     /// See [`Context::expires_at`].
     pub expires_at: Option<Timestamp>,
@@ -198,6 +198,8 @@ impl NewContext {
 
     /// The head of a context that was just created so: empty, at version 1.
     pub fn into_context(self, id: ContextId, now: Timestamp) -> Context {
+        let of_model = || self.model_id.as_deref().and_then(Tokenizer::for_model);
+        let tokenizer = self.tokenizer.or_else(of_model).unwrap_or_default();
         Context {
             id,
             agent_id: self.agent_id,
@@ -208,7 +210,7 @@ impl NewContext {
             metadata: self.metadata.unwrap_or_default(),
             labels: self.labels.unwrap_or_default(),
             max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
-            tokenizer: self.tokenizer.unwrap_or_default(),
+            tokenizer,
             expires_at: self.expires_at,
             version: 1,
             first_seq: 1,

@@ -35,7 +35,8 @@ pub(crate) struct CreateContext<'body> {
     labels: Option<Vec<String>>,
     /// The budget that `over_budget` is measured against; 128000 if absent.
     max_tokens: Option<u64>,
-    /// `o200k_base` (the default), `cl100k_base` or `estimate`. Fixed for the life of the context.
+    /// `o200k_base`, `cl100k_base`, `claude_estimate`, `gemini_estimate` or `estimate`; if absent, the one of `model_id`,
+    /// else `o200k_base`. Fixed for the life of the context.
     tokenizer: Option<String>,
     /// RFC 3339. From then on the context is gone.
     #[schema(value_type = String, format = DateTime)]
@@ -66,7 +67,7 @@ impl CreateContext<'_> {
 fn tokenizer(name: &str) -> Result<Tokenizer> {
     Tokenizer::parse(name).ok_or_else(|| {
         Invalid::new("tokenizer", format!("{name:?} is not a tokenizer"))
-            .hint("use o200k_base, cl100k_base or estimate")
+            .hint("use o200k_base, cl100k_base, claude_estimate, gemini_estimate or estimate")
             .into()
     })
 }

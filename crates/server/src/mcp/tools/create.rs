@@ -38,8 +38,8 @@ struct Arguments {
     /// The token budget of the model; 128000 if left out.
     #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
     max_tokens: Option<u64>,
-    /// How tokens are counted: `o200k_base` (default, GPT-4o and later), `cl100k_base` (GPT-4 and 3.5) or `estimate`
-    /// (any other model).
+    /// How tokens are counted: `o200k_base` (GPT-4o and later), `cl100k_base` (GPT-4 and 3.5), `claude_estimate`,
+    /// `gemini_estimate` or `estimate` (any other model). If absent, that of `model_id`, else `o200k_base`.
     tokenizer: Option<TokenizerName>,
     /// When it is deleted by itself, as 2026-01-31T12:00:00Z.
     expires_at: Option<String>,
@@ -50,6 +50,8 @@ struct Arguments {
 enum TokenizerName {
     O200kBase,
     Cl100kBase,
+    ClaudeEstimate,
+    GeminiEstimate,
     Estimate,
 }
 
@@ -58,6 +60,8 @@ impl From<TokenizerName> for Tokenizer {
         match name {
             TokenizerName::O200kBase => Self::O200kBase,
             TokenizerName::Cl100kBase => Self::Cl100kBase,
+            TokenizerName::ClaudeEstimate => Self::ClaudeEstimate,
+            TokenizerName::GeminiEstimate => Self::GeminiEstimate,
             TokenizerName::Estimate => Self::Estimate,
         }
     }
