@@ -1,5 +1,6 @@
 //! The manager that goes straight to a store.
 
+mod hints;
 mod many;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use self::hints::Hints;
 use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
@@ -29,18 +31,23 @@ const MINIMUM_ITEMS: u32 = 512;
 /// tokenizer meanwhile.
 const COUNTS_MAX: usize = 3;
 
-/// Serves every operation from one store. Keeps no state of its own, so that any number of them may share
-/// the store.
+/// Serves every operation from one store. Keeps nothing of its own but guesses that the store checks, so that any number
+/// of them may share the store.
 #[derive(Debug)]
 pub struct StandardContextManager {
     store: Arc<dyn ContextStore>,
     limits: LimitSettings,
+    hints: Hints,
 }
 
 impl StandardContextManager {
     /// A manager over this store.
     pub fn new(store: Arc<dyn ContextStore>, limits: LimitSettings) -> Self {
-        Self { store, limits }
+        Self {
+            store,
+            limits,
+            hints: Hints::new(),
+        }
     }
 
     /// Counts the items and writes them, once more if the context counts otherwise. The first guess saves a
@@ -51,7 +58,7 @@ impl StandardContextManager {
             .idempotency_key
             .map(|key| fingerprint(key, write, &request.items));
         let expected = request.expected;
-        let mut tokenizer = Tokenizer::default();
+        let mut tokenizer = self.hints.guess(key);
         let mut items: Arc<[NewItem]> = count(request.items, tokenizer).await?.into();
         for _ in 0..COUNTS_MAX {
             let append = Append {
@@ -68,6 +75,7 @@ impl StandardContextManager {
                 return outcome;
             };
             tokenizer = actual;
+            self.hints.learn(key, actual);
             items = count(items.to_vec(), tokenizer).await?.into();
         }
         Err(changing())
@@ -137,6 +145,7 @@ impl ContextManager for StandardContextManager {
         new.validate()?;
         let created = self.store.create(tenant, new).await?;
         let key = ContextKey::new(tenant.clone(), created.context.id.clone());
+        self.hints.learn(&key, created.context.tokenizer);
         Ok(seen(&key, created.context.version, created))
     }
 
@@ -196,7 +205,7 @@ impl ContextManager for StandardContextManager {
         requests: Vec<(ContextId, AppendRequest)>,
     ) -> Answer<Vec<Result<Appended>>> {
         let ids: Vec<ContextId> = requests.iter().map(|(id, _)| id.clone()).collect();
-        let outcomes = many::append(self.store.as_ref(), &self.limits, tenant, requests).await;
+        let outcomes = many::append(self.store.as_ref(), &self.hints, &self.limits, tenant, requests).await;
         for (id, outcome) in ids.iter().zip(&outcomes) {
             if let Ok(appended) = outcome {
                 note(&(tenant, id).into(), appended.version);

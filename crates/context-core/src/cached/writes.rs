@@ -195,7 +195,16 @@ impl Inner {
 
     fn derive(&self, key: &ContextKey, items: &[NewItem], appended: &Appended) -> Option<Context> {
         let at = appended.at.filter(|_| !appended.replayed)?;
-        let before = self.heads.peek(key)?;
+        let held = || {
+            let tails = self.tails.as_ref()?;
+            tails.any(key, |held| Some(Arc::new(held.context().clone())))
+        };
+        // Which of the two is at hand does not matter: a version is one state.
+        let before = self
+            .heads
+            .peek(key)
+            .filter(|head| head.version + 1 == appended.version)
+            .or_else(held)?;
         let tokens: u64 = items.iter().map(|item| u64::from(item.tokens)).sum();
         // Of an append that was known in part, not everything is new.
         let all_new = appended.tokens == tokens

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::hints::Hints;
 use super::{
     COUNTS_MAX, Write, changing, check, count_all, fingerprint, off_the_reactor, refuse_empty, text_bytes,
 };
@@ -22,6 +23,7 @@ struct Pending {
 /// Appends; each outcome is its own.
 pub(super) async fn append(
     store: &dyn ContextStore,
+    hints: &Hints,
     limits: &LimitSettings,
     tenant: &TenantId,
     requests: Vec<(ContextId, AppendRequest)>,
@@ -31,7 +33,8 @@ pub(super) async fn append(
     for (index, (id, request)) in requests.into_iter().enumerate() {
         // Stands until it is written.
         outcomes.push(Err(changing()));
-        match uncounted(request, limits) {
+        let guess = hints.guess(&(tenant, &id).into());
+        match uncounted(request, guess, limits) {
             Ok(append) => pending.push(Pending { index, id, append }),
             Err(error) => put(&mut outcomes, index, Err(error)),
         }
@@ -50,13 +53,13 @@ pub(super) async fn append(
                 break;
             }
         };
-        pending = write(store, tenant, pending, &mut outcomes).await;
+        pending = write(store, hints, tenant, pending, &mut outcomes).await;
     }
     outcomes
 }
 
 /// The append that a request asks for, its items not counted yet.
-fn uncounted(request: AppendRequest, limits: &LimitSettings) -> Result<Append> {
+fn uncounted(request: AppendRequest, tokenizer: Tokenizer, limits: &LimitSettings) -> Result<Append> {
     refuse_empty(&request.items)?;
     check(&request.items, limits)?;
     let idempotency = request
@@ -64,7 +67,7 @@ fn uncounted(request: AppendRequest, limits: &LimitSettings) -> Result<Append> {
         .map(|key| fingerprint(key, Write::Append, &request.items));
     Ok(Append {
         items: request.items.into(),
-        tokenizer: Tokenizer::default(),
+        tokenizer,
         expected: request.expected,
         idempotency,
     })
@@ -87,6 +90,7 @@ async fn count(mut pending: Vec<Pending>) -> Result<Vec<Pending>> {
 /// Writes all; answers those whose context counts otherwise, in order.
 async fn write(
     store: &dyn ContextStore,
+    hints: &Hints,
     tenant: &TenantId,
     pending: Vec<Pending>,
     outcomes: &mut [Result<Appended>],
@@ -100,6 +104,7 @@ async fn write(
     for (mut one, outcome) in pending.into_iter().zip(written) {
         if let Err(Error::TokenizerMismatch { actual }) = outcome {
             one.append.tokenizer = actual;
+            hints.learn(&(tenant, &one.id).into(), actual);
             left.push(one);
         } else {
             put(outcomes, one.index, outcome);

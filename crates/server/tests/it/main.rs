@@ -13,6 +13,7 @@ mod bad_sizes;
 mod bad_start;
 mod bad_storage;
 mod batch;
+mod caching;
 mod contexts;
 mod items;
 mod kill;

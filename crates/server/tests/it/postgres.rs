@@ -8,7 +8,7 @@ use crate::support::http::Client;
 use crate::support::{Folder, Server, Start, contextkeep, eventually, folder, run_ok, text};
 
 /// A database of its own on the shared server; it goes with the server's.
-fn database() -> String {
+pub(crate) fn database() -> String {
     let services = Services::attach();
     let name = unique_name("server");
     let primary = &services.urls.pg_primary;

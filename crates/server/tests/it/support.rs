@@ -330,6 +330,12 @@ impl Server {
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        let pid = i32::try_from(self.process.child.id()).unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+    }
+
     /// Waits for its end; answers the status and the log.
     pub(crate) fn wait(self) -> (ExitStatus, String) {
         self.process.wait()
