@@ -117,8 +117,7 @@ pub fn router(rest: &Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
             Problem::new("method_not_allowed", "this path has other methods")
         })
         .with_state(rest.clone());
-    let routes = middleware::in_session(routes).merge(beside);
-    middleware::around(routes, rest, gatekeeper)
+    middleware::around(routes.merge(beside), rest, gatekeeper)
 }
 
 /// An answer as JSON.

@@ -5,8 +5,9 @@
 //! therefore begins at the oldest transaction that was still under way at the last one; what is told twice does no harm.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::link::Statement;

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use contextkeep_core::Invalid;
 use contextkeep_core::session::{Consistency, Session, Token};
@@ -26,33 +26,30 @@ const CONSISTENCY: HeaderName = HeaderName::from_static("contextkeep-consistency
 /// Longest request id of a client that is passed on.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// The layer of [`session`], for the routes of REST: a client of MCP has no place to keep a token, and its reads are
-/// answered by the primary.
-pub(super) fn in_session(routes: Router) -> Router {
-    routes.layer(from_fn(session))
+/// What every request passes. One layer and not five: each would box its future and clone what is behind it.
+pub(super) fn around(routes: Router, rest: &Rest, gatekeeper: Gatekeeper) -> Router {
+    let guards = Arc::new(Guards {
+        gatekeeper,
+        permits: Semaphore::new(rest.settings.max_requests),
+        limit: rest.settings.request_timeout,
+    });
+    routes.layer(from_fn_with_state(guards, observe))
 }
 
-pub(super) fn around(routes: Router, rest: &Rest, gatekeeper: Gatekeeper) -> Router {
-    let permits = Arc::new(Semaphore::new(rest.settings.max_requests));
-    // The last layer added is the outermost.
-    routes
-        .layer(from_fn_with_state(Arc::new(gatekeeper), gate))
-        .layer(from_fn_with_state(rest.settings.request_timeout, limit_time))
-        .layer(from_fn_with_state(permits, limit_requests))
-        .layer(from_fn(observe))
+struct Guards {
+    gatekeeper: Gatekeeper,
+    permits: Semaphore,
+    limit: Duration,
 }
 
 type Answer = Response<axum::body::Body>;
 
-async fn observe(request: Request, next: Next) -> Answer {
+async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next) -> Answer {
     let id = request_id(&request);
     let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let begun = Instant::now();
-    let mut response = next.run(request).await;
+    let mut response = limit_requests(&guards, request, next).await;
     let status = response.status();
     let code = response
         .headers()
@@ -61,7 +58,8 @@ async fn observe(request: Request, next: Next) -> Answer {
         .unwrap_or_default();
     // Paths carry ids and bodies carry conversations: neither is logged.
     let took = begun.elapsed();
-    metrics::served(&method, &route, status, took);
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    metrics::served(&method, route, status, took);
     let duration_ms = took.as_secs_f64() * 1000.0;
     if status.is_server_error() {
         tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request failed");
@@ -84,27 +82,28 @@ fn request_id(request: &Request) -> String {
         .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
-async fn limit_requests(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Answer {
+async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer {
     // Whether the server lives and is ready must be answered under load as well,
     // and so must what is wrong.
     let path = request.uri().path();
     if matches!(path, "/healthz" | "/readyz" | "/metrics") || path.starts_with("/admin/") {
-        return next.run(request).await;
+        return limit_time(guards, request, next).await;
     }
-    match permits.try_acquire() {
-        Ok(_permit) => next.run(request).await,
+    match guards.permits.try_acquire() {
+        Ok(_permit) => limit_time(guards, request, next).await,
         Err(_) => Problem::new("busy", "as many requests as server.max_requests are being served")
             .retry_after(1)
             .into_response(),
     }
 }
 
-async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Answer {
+async fn limit_time(guards: &Guards, request: Request, next: Next) -> Answer {
     // An import reads for as long as the client sends; it bounds the wait for each piece itself.
     if request.uri().path() == "/v1/import" {
-        return next.run(request).await;
+        return gate(guards, request, next).await;
     }
-    match tokio::time::timeout(limit, next.run(request)).await {
+    let limit = guards.limit;
+    match tokio::time::timeout(limit, gate(guards, request, next)).await {
         Ok(response) => response,
         Err(_) => Problem::new("timeout", format!("the request took longer than {limit:?}"))
             .hint("repeat a write with the same Idempotency-Key")
@@ -113,14 +112,19 @@ async fn limit_time(State(limit): State<Duration>, request: Request, next: Next)
     }
 }
 
-async fn gate(State(gatekeeper): State<Arc<Gatekeeper>>, mut request: Request, next: Next) -> Answer {
+async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
     if matches!(request.uri().path(), "/healthz" | "/readyz" | "/openapi.json") {
         return next.run(request).await;
     }
-    match gatekeeper.admit(request.headers()) {
+    match guards.gatekeeper.admit(request.headers()) {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
-            next.run(request).await
+            if request.uri().path().starts_with("/mcp") {
+                // A client of MCP has no place to keep a token, and its reads are answered by the primary.
+                next.run(request).await
+            } else {
+                session(request, next).await
+            }
         }
         Err(refusal) => Problem::new("unauthorized", refusal.to_string())
             .hint(refusal.hint())

@@ -8,9 +8,10 @@ mod observed;
 mod table;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use ::metrics::Histogram;
 use anyhow::Context as _;
 use axum::http::{Method, StatusCode};
 use contextkeep_core::postgres::insight::{self, Insight};
@@ -107,21 +108,36 @@ pub async fn keep(
     }
 }
 
+/// Methods as labels; anything can stand in a request's place for it.
+const METHODS: [&str; 8] = [
+    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other",
+];
+/// Classes of status as labels.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The histograms of one route: looked up once, since finding them costs more than recording.
+type OfRoute = [[OnceLock<Histogram>; CLASSES.len()]; METHODS.len()];
+static DURATIONS: LazyLock<RwLock<HashMap<String, Arc<OfRoute>>>> = LazyLock::new(RwLock::default);
+
 /// A request was answered. `route` is the path of the route, not that of the request.
 pub(crate) fn served(method: &Method, route: &str, status: StatusCode, took: Duration) {
-    // Anything can stand in a request's place for it.
-    let method = match method.as_str() {
-        known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known,
-        _ => "other",
-    };
-    let class = match status.as_u16() {
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    };
-    REQUEST_DURATION.record(&[method, route, class], took.as_secs_f64(), 1);
+    let method = METHODS.iter().position(|known| *known == method.as_str());
+    let method = method.unwrap_or(METHODS.len() - 1);
+    let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+    let known = DURATIONS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(route)
+        .cloned();
+    let of_route = known.unwrap_or_else(|| {
+        let mut durations = DURATIONS.write().unwrap_or_else(PoisonError::into_inner);
+        durations.entry(route.to_owned()).or_default().clone()
+    });
+    let cell = of_route.get(method).and_then(|classes| classes.get(class));
+    if let (Some(cell), Some(method), Some(class)) = (cell, METHODS.get(method), CLASSES.get(class)) {
+        cell.get_or_init(|| REQUEST_DURATION.histogram(&[method, route, class]))
+            .record(took.as_secs_f64());
+    }
 }
 
 /// The reference page.

@@ -115,7 +115,10 @@ context_manager:
     let items = r#"{"items":[{"role":"user","content":"body-7f"}]}"#;
     client.post("/v1/contexts/trip-7f/items", items).ok();
     for _ in 0..5 {
-        client.get("/v1/contexts/trip-7f").ok();
+        // Not from memory: the database is to have something to tell.
+        let strong = [("contextkeep-consistency", "strong")];
+        client.send("GET", "/v1/contexts/trip-7f", &strong, "").ok();
+        client.get("/v1/contexts/trip-7f/window").ok();
     }
     for route in ROUTES {
         client.get(route).problem(403, "forbidden");

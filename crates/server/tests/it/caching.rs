@@ -48,7 +48,7 @@ fn windows_come_from_memory_and_are_never_of_the_past() {
     assert_eq!(origin(&strong), "primary");
     assert_eq!(strong.ok(), again.ok(), "the same window, wherever it comes from");
     client.delete("/v1/contexts/c");
-    window(&client, &[]).problem(404, "context_not_found");
+    window(&client, &[]).problem(404, "not_found");
 }
 
 #[test]
