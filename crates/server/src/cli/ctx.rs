@@ -147,7 +147,11 @@ impl Ctx {
                 max_tokens,
                 reserve,
             } => {
-                let request = WindowRequest { max_tokens, reserve };
+                let request = WindowRequest {
+                    max_tokens,
+                    reserve,
+                    ..WindowRequest::default()
+                };
                 let window = manager.window(&key(id), request).await?;
                 lines(write::window(&window.value))
             }

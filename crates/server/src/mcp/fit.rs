@@ -62,6 +62,7 @@ pub(super) async fn window(
         request = WindowRequest {
             max_tokens: Some(next),
             reserve: 0,
+            cut: request.cut,
         };
     }
     Err(Fault::ResultTooLarge {

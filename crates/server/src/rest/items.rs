@@ -144,10 +144,12 @@ async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> 
         );
     }
     params.finish()?;
-    let window = rest
-        .manager
-        .window(&key, WindowRequest { max_tokens, reserve })
-        .await?;
+    let request = WindowRequest {
+        max_tokens,
+        reserve,
+        ..WindowRequest::default()
+    };
+    let window = rest.manager.window(&key, request).await?;
     Ok(tagged(
         raw(write::window(&window.value), window.origin),
         window.value.version,

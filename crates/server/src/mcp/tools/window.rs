@@ -41,6 +41,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let request = WindowRequest {
         max_tokens: arguments.max_tokens,
         reserve: arguments.reserve.unwrap_or(0),
+        ..WindowRequest::default()
     };
     fit::window(call.manager, &key, request, call.chars_max).await
 }
