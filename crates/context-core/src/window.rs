@@ -22,6 +22,9 @@
 
 mod cut;
 mod prefix;
+pub mod render;
+#[cfg(any(test, feature = "test-util"))]
+pub mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +33,7 @@ use crate::store::{Tail, TailQuery};
 use crate::{Context, Item, Seq, Version};
 
 pub use prefix::BREAKPOINTS_MAX;
+pub use render::{Format, Rendered};
 
 /// Most items that a window has, whatever the budget.
 pub const ITEMS_MAX: u32 = 20_000;
@@ -91,6 +95,18 @@ pub enum Reason {
     CutKept,
     /// The counts are estimates.
     EstimatedTokens,
+    /// A provider's reasoning means nothing to the provider of the format, or nothing follows it.
+    ReasoningDropped,
+    /// A call was not answered before somebody else spoke.
+    UnansweredCallDropped,
+    /// A result answers no call.
+    OrphanResultDropped,
+    /// Something that the format can't say: a file, a provider's own tool, an image where there can't be one.
+    OpaqueDropped,
+    /// The format can't say that a result is an error.
+    ErrorFlagDropped,
+    /// The window begins with the model, so a message of the user was put before it.
+    OpeningAdded,
 }
 
 impl Reason {
@@ -103,6 +119,12 @@ impl Reason {
             Self::KeptPinned => "kept_pinned",
             Self::CutKept => "cut_kept",
             Self::EstimatedTokens => "estimated_tokens",
+            Self::ReasoningDropped => "reasoning_dropped",
+            Self::UnansweredCallDropped => "unanswered_call_dropped",
+            Self::OrphanResultDropped => "result_without_call_dropped",
+            Self::OpaqueDropped => "opaque_dropped",
+            Self::ErrorFlagDropped => "error_flag_dropped",
+            Self::OpeningAdded => "opening_added",
         }
     }
 }

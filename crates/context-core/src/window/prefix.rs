@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Context, Item, Seq};
+use crate::{Context, Item, Role, Seq};
 
 /// Most breakpoints that a window names. Source: Anthropic's prompt caching guide, four `cache_control` a request.
 pub const BREAKPOINTS_MAX: usize = 4;
@@ -31,7 +31,7 @@ pub(super) fn hash(context: &Context, items: &[Item]) -> String {
     crate::hex(&hash.finalize())
 }
 
-/// Seqs after which the prompt is likely to go on unchanged next time, ascending, at most [`BREAKPOINTS_MAX`]: the end of
+/// Seqs after which the prompt is likely to go on unchanged next time, ascending, at most [`BREAKPOINTS_MAX`]: the end
 /// the instructions that come first, of all that is kept from before the cut, of the last complete turn, and of the last
 /// step whose calls are all answered.
 pub(super) fn breakpoints(items: &[Item]) -> Vec<Seq> {
@@ -51,7 +51,8 @@ pub(super) fn breakpoints(items: &[Item]) -> Vec<Seq> {
         for result in &item.traits.links.results {
             open.remove(result.as_str());
         }
-        if open.is_empty() {
+        // What the model says may become one message with what it says next.
+        if open.is_empty() && item.traits.role != Role::Assistant {
             settled = index + 1;
         }
     }

@@ -1,3 +1,4 @@
+mod formats;
 mod properties;
 
 use std::sync::Arc;

@@ -56,7 +56,7 @@ fn shown(window: &Window) -> Vec<Seq> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     // W1, W3, W4, W5. Planted: `always` without the kept items (W4); `waiting` never filled (W3); `older` not
     // filtered by what is kept (W1, W4).
