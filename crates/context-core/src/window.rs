@@ -164,6 +164,19 @@ pub struct Window {
     pub reasons: Vec<Reason>,
 }
 
+impl Window {
+    /// [`cache_breakpoints`](Window::cache_breakpoints) with their indexes: among the rendered messages, or among the
+    /// items if there are none. No index means the end of Anthropic's `system`.
+    pub fn breakpoints(&self, rendered: Option<&Rendered>) -> Vec<(Seq, Option<usize>)> {
+        let index = |seq: Seq| match rendered {
+            Some(rendered) => rendered.message_of(seq),
+            None => self.items.iter().position(|item| item.seq == seq),
+        };
+        let seqs = self.cache_breakpoints.iter();
+        seqs.map(|seq| (*seq, index(*seq))).collect()
+    }
+}
+
 /// Cuts a window out of what was read.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Shapes of results.
 
-use contextkeep_core::window::Omitted;
+use contextkeep_core::window::{Format, Omitted, Rendered};
 use contextkeep_core::{Context, Item, Timestamp, Window};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -166,12 +166,31 @@ pub(super) struct WindowView<'a> {
     version: u64,
     /// Tokens of the items here.
     tokens: u64,
-    items: Vec<ItemView<'a>>,
+    /// The items as they were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    items: Option<Vec<ItemView<'a>>>,
+    /// With format openai.chat or anthropic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Object>>")]
+    messages: Option<Vec<Option<&'a RawValue>>>,
+    /// With format openai.responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Object>>")]
+    input: Option<Vec<Option<&'a RawValue>>>,
+    /// With format anthropic: blocks of the system prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Object>>")]
+    system: Option<Vec<Option<&'a RawValue>>>,
     /// What is not here; absent if everything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<OmittedView>,
-    /// Equal hashes mean that a provider's prompt cache can hit.
+    /// Names the beginning: of two windows of one context with the same name the older is a prefix of the newer.
     prefix_hash: &'a str,
+    /// The oldest item that is in for its place; absent if all are instructions or pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_seq: Option<u64>,
+    /// Where a provider's cache breakpoint is best put.
+    cache_breakpoints: Vec<BreakpointView>,
     /// Why the window is what it is.
     reasons: Vec<&'static str>,
     /// True if the size limit of results, not the budget in tokens, decided what is here.
@@ -190,9 +209,14 @@ impl<'a> WindowView<'a> {
             id,
             version: window.version,
             tokens: window.tokens,
-            items: window.items.iter().map(ItemView::of).collect(),
+            items: None,
+            messages: None,
+            input: None,
+            system: None,
             omitted: window.omitted.map(OmittedView::from),
             prefix_hash: &window.prefix_hash,
+            cut_seq: window.cut_seq,
+            cache_breakpoints: Vec::new(),
             reasons: window.reasons.iter().map(|reason| reason.as_str()).collect(),
             truncated: shrunk_to.is_some(),
             hint: shrunk_to.map(|budget| {
@@ -204,6 +228,45 @@ impl<'a> WindowView<'a> {
             origin,
         }
     }
+
+    /// Adds what is to be seen, as items or in a provider's words.
+    pub(super) fn rendered(
+        mut self,
+        format: Format,
+        window: &'a Window,
+        rendered: Option<&'a Rendered>,
+    ) -> Self {
+        let texts = |texts: &'a [String]| Some(texts.iter().map(|text| raw(text)).collect());
+        match rendered {
+            None => self.items = Some(window.items.iter().map(ItemView::of).collect()),
+            Some(rendered) => {
+                match format {
+                    Format::Responses => self.input = texts(&rendered.messages),
+                    _ => self.messages = texts(&rendered.messages),
+                }
+                if format == Format::Anthropic {
+                    self.system = texts(&rendered.system);
+                }
+                self.reasons
+                    .extend(rendered.reasons.iter().map(|reason| reason.as_str()));
+            }
+        }
+        let breakpoints = window.breakpoints(rendered).into_iter();
+        self.cache_breakpoints = breakpoints
+            .map(|(seq, index)| BreakpointView { seq, index })
+            .collect();
+        self
+    }
+}
+
+/// A place after which the prompt is likely to go on unchanged next time.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BreakpointView {
+    /// The last item before it.
+    seq: u64,
+    /// Where that is in items, messages or input; absent for the end of system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 /// Stored JSON text; a store returns nothing else.

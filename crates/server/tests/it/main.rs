@@ -25,3 +25,4 @@ mod shutdown;
 mod support;
 mod transcripts;
 mod transfer;
+mod windows;
