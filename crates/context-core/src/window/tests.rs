@@ -95,10 +95,10 @@ fn items(specs: &[Spec]) -> Vec<Item> {
 
 /// What a store reads for this budget; `store_contract` says that they all do.
 fn tail(specs: &[Spec], budget: u64) -> Tail {
-    tail_of(items(specs), budget)
+    tail_of(&items(specs), budget)
 }
 
-fn tail_of(items: Vec<Item>, budget: u64) -> Tail {
+fn tail_of(items: &[Item], budget: u64) -> Tail {
     let id = crate::ContextId::parse("w").unwrap();
     let new = NewContext {
         tokenizer: Some(Tokenizer::Estimate),

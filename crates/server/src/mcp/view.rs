@@ -166,30 +166,26 @@ pub(super) struct WindowView<'a> {
     version: u64,
     /// Tokens of the items here.
     tokens: u64,
-    /// The items as they were sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     items: Option<Vec<ItemView<'a>>>,
-    /// With format openai.chat or anthropic.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<Object>>")]
     messages: Option<Vec<Option<&'a RawValue>>>,
-    /// With format openai.responses.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<Object>>")]
     input: Option<Vec<Option<&'a RawValue>>>,
-    /// With format anthropic: blocks of the system prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<Object>>")]
     system: Option<Vec<Option<&'a RawValue>>>,
     /// What is not here; absent if everything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<OmittedView>,
-    /// Names the beginning: of two windows of one context with the same name the older is a prefix of the newer.
+    /// Equal while the beginning stays: the older window is then a prefix of the newer.
     prefix_hash: &'a str,
-    /// The oldest item that is in for its place; absent if all are instructions or pinned.
+    /// The oldest item that is neither instruction nor pinned.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut_seq: Option<u64>,
-    /// Where a provider's cache breakpoint is best put.
+    /// Put a provider's cache breakpoints after these.
     cache_breakpoints: Vec<BreakpointView>,
     /// Why the window is what it is.
     reasons: Vec<&'static str>,
@@ -262,9 +258,8 @@ impl<'a> WindowView<'a> {
 /// A place after which the prompt is likely to go on unchanged next time.
 #[derive(Debug, Serialize, JsonSchema)]
 struct BreakpointView {
-    /// The last item before it.
     seq: u64,
-    /// Where that is in items, messages or input; absent for the end of system.
+    /// In items, messages or input; absent for the end of system.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
 }

@@ -121,14 +121,14 @@ fn a_format_or_a_cut_that_is_not_known_is_refused_by_name() {
     conversation(&client, 1);
     let refused = client
         .get("/v1/contexts/c/window?format=gemini")
-        .problem(400, "invalid");
+        .problem(422, "invalid");
     let said = refused.to_string();
     for format in FORMATS {
         assert!(said.contains(format), "{said}");
     }
     client
         .get("/v1/contexts/c/window?cut=deep")
-        .problem(400, "invalid");
+        .problem(422, "invalid");
     let refused = over_mcp(&client, &json!({"id": "c", "format": "gemini"}));
     assert_eq!(refused["isError"], true);
     for format in FORMATS {

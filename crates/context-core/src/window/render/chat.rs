@@ -85,7 +85,7 @@ fn assistant(messages: &[Message], group: Range<usize>, pairs: &Pairs, out: &mut
         for (at, piece) in message.pieces.iter().enumerate() {
             match &piece.kind {
                 Kind::Call(call) if pairs.keeps((index, at), piece) => {
-                    tool_calls.push(tool_call(call, piece))
+                    tool_calls.push(tool_call(call, piece));
                 }
                 Kind::Call(_) | Kind::Result(_) => {}
                 Kind::Reasoning => out.loss.note(Reason::ReasoningDropped),

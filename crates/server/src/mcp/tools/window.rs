@@ -23,11 +23,9 @@ struct Arguments {
     /// Tokens of the budget to leave free for the answer.
     #[schemars(range(min = 0, max = 1_099_511_627_776_u64))]
     reserve: Option<u64>,
-    /// items (default) are as they were sent; the others are ready to be sent to that provider, as messages, input, or
-    /// system and messages.
+    /// items (default) are as they were sent; the others are messages, input, or system and messages for a provider.
     format: Option<FormatName>,
-    /// sticky (default) keeps the beginning of the window where it is while the context grows, so that a provider's prompt
-    /// cache hits; tight fills the budget.
+    /// sticky (default) keeps the beginning while the context grows, for prompt caches; tight fills the budget.
     cut: Option<CutName>,
 }
 
@@ -76,7 +74,7 @@ pub(super) fn tool() -> Tool {
         "Read a context's window",
         "Get back what a model should see of a context: the newest whole turns that fit the token budget, tool \
          calls kept with their results, instructions and pinned items always in. Use it to resume a conversation \
-         or task; name a format to get messages that a provider takes as they are.",
+         or task.",
         &Effect::Reads,
     )
 }
