@@ -58,8 +58,8 @@ fn shown(window: &Window) -> Vec<Seq> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
-    // W1, W3, W4, W5. Planted: `always` without the kept items (W4); `waiting` never filled (W3); `older` not
-    // filtered by what is kept (W1, W4).
+    // W1, W3, W4, W5. Planted: `always` without the kept items, `excess` five short (W4); `waiting` never
+    // filled (W3); instructions before the cut not kept (W1).
     #[test]
     fn windows_keep_their_rules(
         specs in prop::collection::vec(any_spec(), 0..40), budget in 0..600u64, cut in any_cut(),
@@ -92,7 +92,7 @@ proptest! {
         }
     }
 
-    // W7. Planted: `sticky` without the loop over smaller steps; `before.first()` for `before.last()` in `at_line`.
+    // W7. Planted: `sticky` without the loop over smaller steps.
     #[test]
     fn a_larger_budget_never_shows_less(
         specs in prop::collection::vec(any_spec(), 0..60), budget in 0..500u64, more in 0..200u64, cut in any_cut(),
@@ -114,7 +114,7 @@ proptest! {
         prop_assert_eq!(exact, wide);
     }
 
-    // The smallest budget that works is named, and works. Planted: `minimum` less one.
+    // The smallest budget that works is named, and works. Planted: a minimum less one.
     #[test]
     fn the_minimum_works_and_nothing_less(specs in prop::collection::vec(any_spec(), 1..30), cut in any_cut()) {
         let Err(Error::BudgetTooSmall { minimum, .. }) = assemble(tail(&specs, u64::MAX), 0, cut) else {
@@ -131,7 +131,7 @@ proptest! {
     // Each case reads a window after each item.
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    // W6. Planted: `Cut::Tight` in the loop; `step` from the window's tokens instead of from the room.
+    // W6. Planted: the tight cut for the sticky one; `always` without the kept items.
     #[test]
     fn a_sticky_beginning_stays_for_a_step(turns in prop::collection::vec(any_turn(), 1..60), budget in 600..2500u64) {
         let mut specs: Vec<Spec> = Vec::new();

@@ -141,8 +141,8 @@ fn cached_units(rendered: &Rendered) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    // F1, F3, F2 for equal items. Planted: results left where they stand; blank texts kept; pairs not looked for; reasoning
-    // kept before a call that is dropped; the opening left out.
+    // F3, and F2 for equal items. Planted: results of Anthropic left out; blank texts kept; unanswered calls kept;
+    // reasoning kept that nothing follows; the opening left out.
     #[test]
     fn windows_of_any_conversation_keep_each_providers_rules(
         exchanges in prop::collection::vec(any_exchange(), 0..25),
@@ -174,7 +174,7 @@ proptest! {
     // Each case renders after each answer.
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    // F2. Planted: calls of a whole turn merged into its first message.
+    // F2. Planted: something of the length of the whole in a message.
     #[test]
     fn what_is_appended_after_an_answer_changes_nothing_before(
         exchanges in prop::collection::vec(any_exchange(), 1..20),
