@@ -76,6 +76,7 @@ impl Bench {
         let request = WindowRequest {
             max_tokens: Some(BUDGET),
             reserve: 0,
+            cut: contextkeep_core::window::Cut::Tight,
         };
         let begun = Instant::now();
         let window = self.manager.window(&key(id), request).await.unwrap();

@@ -20,7 +20,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
     SearchPage, SearchQuery, SeqRange, StoreHealth, TailQuery, repeated_client_id,
 };
-use crate::window::{self, Window, WindowRequest};
+use crate::window::{self, Cut, Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
 
 /// Text over this many bytes is counted off the reactor; counting runs at a few megabytes a second.
@@ -84,7 +84,7 @@ impl StandardContextManager {
     async fn assemble(&self, key: &ContextKey, request: WindowRequest) -> Result<Window> {
         let tail = self.store.tail(key, request.tail_query()).await?;
         let budget = request.budget(&tail.context);
-        match window::assemble(tail, budget) {
+        match window::assemble(tail, budget, request.cut) {
             Err(Error::BudgetTooSmall { .. }) => {
                 let query = TailQuery {
                     max_tokens: Some(u64::MAX),
@@ -92,7 +92,7 @@ impl StandardContextManager {
                     items_max: MINIMUM_ITEMS,
                     ..request.tail_query()
                 };
-                window::assemble(self.store.tail(key, query).await?, budget)
+                window::assemble(self.store.tail(key, query).await?, budget, request.cut)
             }
             outcome => outcome,
         }
@@ -118,6 +118,7 @@ impl StandardContextManager {
         let budget = WindowRequest {
             max_tokens: Some(request.max_tokens),
             reserve: 0,
+            cut: Cut::Tight,
         };
         let window = self.assemble(key, budget).await?;
         refuse_bounded(&window, self.limits.item_size.as_u64())?;

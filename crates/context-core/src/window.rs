@@ -1,25 +1,39 @@
 //! The window: the part of a context that fits a model's token budget. A pure function over what the store
-//! read; no I/O, no clock.
+//! read; no I/O, no clock, nothing stored.
 //!
 //! - **W1** Instructions (system, developer) and pinned items are always in.
-//! - **W2** The rest is the newest run of items that fits, begun where a turn begins. If not even the newest
-//!   turn fits, the run begins at a step inside it that W3 allows.
+//! - **W2** The rest is a run of the newest items without a gap. A tight cut begins it at the oldest turn that fits, or, if
+//!   not even the newest turn fits, at the oldest step inside it that W3 allows. A sticky cut begins it at the first turn
+//!   of a grid cell, or, if no turn begins in the cell, at the first step there.
 //! - **W3** A tool result is in only with its call, a call with all its results that are there, and
 //!   reasoning only with what follows it.
 //! - **W4** The tokens of the window never exceed the budget.
 //! - **W5** Items keep their order.
+//! - **W6** A sticky cut stays put: as a context grows, its window for one budget keeps its beginning byte for byte and
+//!   only gets longer, until the tokens that have to go pass the next line of a grid; then the cut jumps by about one
+//!   step of that grid, and again stays. A step is the largest power of two that is at most half of the budget (less
+//!   what W1 keeps), so the cut moves once in a quarter to a half of a budget of new tokens. Two things move it earlier: a
+//!   late result of a call before the cut (W3 goes first), and a step longer than a grid cell (W4 goes first).
+//! - **W7** A larger budget never shows less. Where the step doubles, the window is the larger of what both steps give.
+//! - **W8** The window depends on the context and the request alone: not on the node, on earlier reads, or on how much
+//!   more than needed was read.
+//!
+//! See `docs/adr/0008-cut-on-a-grid.md` for why the cut is computed and not stored.
 
+mod cut;
+mod prefix;
+pub mod render;
+#[cfg(any(test, feature = "test-util"))]
+pub mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-
-use sha2::{Digest, Sha256};
-
-use crate::error::{Error, Result};
-use crate::item::Kind;
+use crate::error::Result;
 use crate::store::{Tail, TailQuery};
 use crate::{Context, Item, Seq, Version};
+
+pub use prefix::BREAKPOINTS_MAX;
+pub use render::{Format, Rendered};
 
 /// Most items that a window has, whatever the budget.
 pub const ITEMS_MAX: u32 = 20_000;
@@ -33,6 +47,18 @@ pub struct WindowRequest {
     pub max_tokens: Option<u64>,
     /// Tokens of the budget that the answer will need.
     pub reserve: u64,
+    /// Where to begin.
+    pub cut: Cut,
+}
+
+/// How the beginning of a window is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// Where it stays while the context grows, so that a provider's prompt cache keeps hitting (W6).
+    #[default]
+    Sticky,
+    /// Where the window is fullest; it moves with nearly every turn.
+    Tight,
 }
 
 impl WindowRequest {
@@ -65,8 +91,22 @@ pub enum Reason {
     CutInsideTurn,
     /// Instructions or pinned items older than the cut are in.
     KeptPinned,
+    /// More would fit; the cut stays where it is so that the prefix stays the same.
+    CutKept,
     /// The counts are estimates.
     EstimatedTokens,
+    /// A provider's reasoning means nothing to the provider of the format, or nothing follows it.
+    ReasoningDropped,
+    /// A call was not answered before somebody else spoke.
+    UnansweredCallDropped,
+    /// A result answers no call.
+    OrphanResultDropped,
+    /// Something that the format can't say: a file, a provider's own tool, an image where there can't be one.
+    OpaqueDropped,
+    /// The format can't say that a result is an error.
+    ErrorFlagDropped,
+    /// The window begins with the model, so a message of the user was put before it.
+    OpeningAdded,
 }
 
 impl Reason {
@@ -77,7 +117,14 @@ impl Reason {
             Self::CutAtTurn => "cut_at_turn",
             Self::CutInsideTurn => "cut_inside_turn",
             Self::KeptPinned => "kept_pinned",
+            Self::CutKept => "cut_kept",
             Self::EstimatedTokens => "estimated_tokens",
+            Self::ReasoningDropped => "reasoning_dropped",
+            Self::UnansweredCallDropped => "unanswered_call_dropped",
+            Self::OrphanResultDropped => "result_without_call_dropped",
+            Self::OpaqueDropped => "opaque_dropped",
+            Self::ErrorFlagDropped => "error_flag_dropped",
+            Self::OpeningAdded => "opening_added",
         }
     }
 }
@@ -104,40 +151,47 @@ pub struct Window {
     pub tokens: u64,
     /// What is not in it.
     pub omitted: Option<Omitted>,
-    /// SHA-256, in hexadecimal, over the bodies of all items but the newest: equal hashes mean that a
-    /// provider's prompt cache can hit.
+    /// Names the window's beginning (SHA-256 in hexadecimal): of two windows of one context with the same name the older
+    /// is a prefix of the newer, byte for byte, so that a provider's prompt cache hits for all of it.
     pub prefix_hash: String,
+    /// The oldest item that is in for its place; `None` if all are instructions or pinned.
+    pub cut_seq: Option<Seq>,
+    /// Seqs after which a provider's cache breakpoint is best put, ascending, at most [`BREAKPOINTS_MAX`].
+    pub cache_breakpoints: Vec<Seq>,
     /// The context's version.
     pub version: Version,
     /// Why it is what it is.
     pub reasons: Vec<Reason>,
 }
 
+impl Window {
+    /// [`cache_breakpoints`](Window::cache_breakpoints) with their indexes: among the rendered messages, or among the
+    /// items if there are none. No index means the end of Anthropic's `system`.
+    pub fn breakpoints(&self, rendered: Option<&Rendered>) -> Vec<(Seq, Option<usize>)> {
+        let index = |seq: Seq| match rendered {
+            Some(rendered) => rendered.message_of(seq),
+            None => self.items.iter().position(|item| item.seq == seq),
+        };
+        let seqs = self.cache_breakpoints.iter();
+        seqs.map(|seq| (*seq, index(*seq))).collect()
+    }
+}
+
 /// Cuts a window out of what was read.
 ///
 /// # Errors
-/// [`Error::BudgetTooSmall`] if instructions, pinned items and the smallest step at the end do not fit.
-pub fn assemble(tail: Tail, budget: u64) -> Result<Window> {
+/// [`BudgetTooSmall`](crate::Error::BudgetTooSmall) if instructions, pinned items and the smallest step at the end do not
+/// fit, with the smallest budget that does; if the tail ends before that step, with a lower bound of it.
+pub fn assemble(tail: Tail, budget: u64, cut: Cut) -> Result<Window> {
+    let choice = cut::choose(&tail, budget, cut)?;
     let Tail {
-        context,
-        kept,
-        run,
-        before,
+        context, kept, run, ..
     } = tail;
-    // Whether everything older than the run is in anyway, so that the run may begin with its first item.
-    let reaches_start = (kept.len() + run.len()) as u64 == context.item_count;
-    let cuts = legal_cuts(&run, before, reaches_start);
-    let cut = choose(&kept, &run, &cuts, reaches_start, budget)?;
-
-    let older = kept.into_iter().chain(
-        run.iter()
-            .take(cut)
-            .filter(|item| item.traits.always_kept())
-            .cloned(),
-    );
-    let mut items: Vec<Item> = older.collect();
+    let mut items = kept;
+    let older = run.iter().take(choice.index);
+    items.extend(older.filter(|item| item.traits.always_kept()).cloned());
     let kept_count = items.len();
-    items.extend(run.into_iter().skip(cut));
+    items.extend(run.into_iter().skip(choice.index));
     let tokens = items.iter().map(|item| u64::from(item.tokens)).sum();
 
     let omitted = omitted(&context, &items, tokens);
@@ -153,111 +207,22 @@ pub fn assemble(tail: Tail, budget: u64) -> Result<Window> {
     if omitted.is_some() && kept_count > 0 {
         reasons.push(Reason::KeptPinned);
     }
+    if choice.kept_put {
+        reasons.push(Reason::CutKept);
+    }
     if !context.tokenizer.is_exact() {
         reasons.push(Reason::EstimatedTokens);
     }
     Ok(Window {
-        prefix_hash: prefix_hash(&items),
+        prefix_hash: prefix::hash(&context, &items),
+        cut_seq: cut::cut_seq(&items),
+        cache_breakpoints: prefix::breakpoints(&items),
         items,
         tokens,
         omitted,
         version: context.version,
         reasons,
     })
-}
-
-/// Places in `run` where it may be cut: `cuts[i]` says whether the run may begin with item `i` (W3), and
-/// whether a turn begins there.
-fn legal_cuts(run: &[Item], before: Option<Kind>, reaches_start: bool) -> Vec<Option<Cut>> {
-    let made: HashSet<&str> = run
-        .iter()
-        .flat_map(|item| &item.traits.links.calls)
-        .map(String::as_str)
-        .collect();
-    // Results whose call is older than the run cannot be in it. If the run is all there is, the call does
-    // not exist, and the result is the client's own doing: it stays.
-    let mut waiting: HashSet<&str> = HashSet::new();
-    let mut closed = false;
-    let mut cuts = vec![None; run.len()];
-    for (index, item) in run.iter().enumerate().rev() {
-        for result in &item.traits.links.results {
-            if made.contains(result.as_str()) {
-                waiting.insert(result);
-            } else if !reaches_start {
-                closed = true;
-            }
-        }
-        if closed {
-            break;
-        }
-        for call in &item.traits.links.calls {
-            waiting.remove(call.as_str());
-        }
-        let before = if index > 0 {
-            Some(run[index - 1].traits.kind)
-        } else {
-            before
-        };
-        let starts_run = index == 0 && reaches_start;
-        if starts_run || (waiting.is_empty() && item.traits.starts_turn()) {
-            cuts[index] = Some(Cut::Turn);
-        } else if waiting.is_empty() && before != Some(Kind::Reasoning) {
-            cuts[index] = Some(Cut::Step);
-        }
-    }
-    cuts
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    Turn,
-    Step,
-}
-
-/// The oldest turn that fits, else the oldest step that fits.
-fn choose(
-    kept: &[Item],
-    run: &[Item],
-    cuts: &[Option<Cut>],
-    everything_kept: bool,
-    budget: u64,
-) -> Result<usize> {
-    let tokens = |item: &Item| u64::from(item.tokens);
-    let kept_tokens: u64 = kept.iter().map(tokens).sum();
-    let always: u64 = kept_tokens
-        + run
-            .iter()
-            .filter(|item| item.traits.always_kept())
-            .map(tokens)
-            .sum::<u64>();
-    // Going back from the end, each item adds its tokens unless it is in anyway.
-    let mut needed = always;
-    let mut best: [Option<usize>; 2] = [None, None];
-    let mut minimum = None;
-    for (index, item) in run.iter().enumerate().rev() {
-        if !item.traits.always_kept() {
-            needed += tokens(item);
-        }
-        let Some(cut) = cuts[index] else { continue };
-        if minimum.is_none() {
-            minimum = Some(needed);
-        }
-        if needed <= budget {
-            best[usize::from(cut == Cut::Step)] = Some(index);
-        }
-    }
-    if let Some(index) = best[0].or(best[1]) {
-        return Ok(index);
-    }
-    if run.is_empty() && everything_kept && always <= budget {
-        return Ok(0);
-    }
-    // Without a legal cut in what was read, all that is known is that more is needed than there is.
-    let minimum = minimum
-        .unwrap_or(needed)
-        .max(always)
-        .max(budget.saturating_add(1));
-    Err(Error::BudgetTooSmall { budget, minimum })
 }
 
 fn omitted(context: &Context, items: &[Item], tokens: u64) -> Option<Omitted> {
@@ -285,13 +250,4 @@ fn omitted(context: &Context, items: &[Item], tokens: u64) -> Option<Omitted> {
         items: missing,
         tokens: context.tokens.saturating_sub(tokens),
     })
-}
-
-fn prefix_hash(items: &[Item]) -> String {
-    let mut hash = Sha256::new();
-    for item in items.iter().take(items.len().saturating_sub(1)) {
-        hash.update((item.body.len() as u64).to_le_bytes());
-        hash.update(item.body.as_bytes());
-    }
-    crate::hex(&hash.finalize())
 }

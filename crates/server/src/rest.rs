@@ -12,6 +12,7 @@ mod middleware;
 pub mod problem;
 mod search;
 mod transfer;
+pub(crate) mod window;
 
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ fn documented() -> OpenApiRouter<Rest> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(contexts::routes())
         .merge(items::routes())
+        .merge(window::routes())
         .merge(batch::routes())
         .merge(search::routes())
         .merge(transfer::routes())

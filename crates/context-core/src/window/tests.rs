@@ -1,10 +1,11 @@
-use std::collections::HashSet;
+mod formats;
+mod properties;
+
 use std::sync::Arc;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::item::{Links, Role, Traits};
+use crate::error::Error;
+use crate::item::{Kind, Links, Role, Traits};
 use crate::{NewContext, Timestamp, Tokenizer};
 
 /// One item in short: who, calls, results, tokens, pinned.
@@ -94,7 +95,10 @@ fn items(specs: &[Spec]) -> Vec<Item> {
 
 /// What a store reads for this budget; `store_contract` says that they all do.
 fn tail(specs: &[Spec], budget: u64) -> Tail {
-    let items = items(specs);
+    tail_of(&items(specs), budget)
+}
+
+fn tail_of(items: &[Item], budget: u64) -> Tail {
     let id = crate::ContextId::parse("w").unwrap();
     let new = NewContext {
         tokenizer: Some(Tokenizer::Estimate),
@@ -125,20 +129,20 @@ fn tail(specs: &[Spec], budget: u64) -> Tail {
 }
 
 fn seqs(specs: &[Spec], budget: u64) -> Vec<Seq> {
-    let window = assemble(tail(specs, budget), budget).unwrap();
+    let window = assemble(tail(specs, budget), budget, Cut::Tight).unwrap();
     window.items.iter().map(|item| item.seq).collect()
 }
 
 #[test]
 fn everything_is_in_when_everything_fits() {
-    let window = assemble(tail(&[system(), user(), assistant()], 30), 30).unwrap();
+    let window = assemble(tail(&[system(), user(), assistant()], 30), 30, Cut::Tight).unwrap();
     assert_eq!((window.items.len(), window.tokens, window.omitted), (3, 30, None));
     assert!(window.reasons.contains(&Reason::Everything));
 }
 
 #[test]
 fn an_empty_context_has_an_empty_window() {
-    let window = assemble(tail(&[], 0), 0).unwrap();
+    let window = assemble(tail(&[], 0), 0, Cut::Tight).unwrap();
     assert_eq!((window.items.len(), window.omitted), (0, None));
 }
 
@@ -147,7 +151,7 @@ fn the_cut_is_where_a_turn_begins() {
     let specs = [user(), assistant(), user(), assistant(), assistant()];
     // 40 tokens would hold the last four items, but the second one is inside a turn.
     assert_eq!(seqs(&specs, 40), [3, 4, 5]);
-    let window = assemble(tail(&specs, 40), 40).unwrap();
+    let window = assemble(tail(&specs, 40), 40, Cut::Tight).unwrap();
     assert_eq!(
         window.omitted,
         Some(Omitted {
@@ -203,7 +207,7 @@ fn a_call_is_in_with_all_its_results_or_not_at_all() {
     assert_eq!(seqs(&one_turn, 50), [5, 6, 7]);
     assert_eq!(seqs(&one_turn, 20), [7]);
     assert_eq!(
-        assemble(tail(&one_turn, 50), 50).unwrap().reasons[0],
+        assemble(tail(&one_turn, 50), 50, Cut::Tight).unwrap().reasons[0],
         Reason::CutInsideTurn
     );
 }
@@ -226,7 +230,7 @@ fn calls_that_interleave_stay_together() {
 fn reasoning_stays_with_what_follows_it() {
     let specs = [user(), assistant(), reasoning(), calls(&["a"]), result("a")];
     assert_eq!(seqs(&specs, 30), [3, 4, 5]);
-    let refused = assemble(tail(&specs, 20), 20).unwrap_err();
+    let refused = assemble(tail(&specs, 20), 20, Cut::Tight).unwrap_err();
     assert!(
         matches!(refused, Error::BudgetTooSmall { budget: 20, .. }),
         "{refused}"
@@ -254,7 +258,7 @@ fn a_budget_that_is_too_small_says_what_works() {
             ..assistant()
         },
     ];
-    let Err(Error::BudgetTooSmall { minimum, .. }) = assemble(tail(&specs, u64::MAX), 30) else {
+    let Err(Error::BudgetTooSmall { minimum, .. }) = assemble(tail(&specs, u64::MAX), 30, Cut::Tight) else {
         panic!("fits?")
     };
     assert_eq!(minimum, 60);
@@ -262,102 +266,112 @@ fn a_budget_that_is_too_small_says_what_works() {
 }
 
 #[test]
-fn the_prefix_hash_says_whether_the_prefix_is_the_same() {
-    let hash = |count: usize| {
-        assemble(tail(&vec![user(); count], u64::MAX), u64::MAX)
-            .unwrap()
-            .prefix_hash
+fn the_prefix_hash_names_the_beginning() {
+    let window = |count: usize, budget: u64| {
+        let window = assemble(tail(&vec![user(); count], budget), budget, Cut::Tight).unwrap();
+        (window.prefix_hash, window.cut_seq.unwrap())
     };
-    assert_eq!(hash(3), hash(3));
-    assert_ne!(hash(3), hash(4));
-    let moved = assemble(tail(&vec![user(); 4], 30), 30).unwrap().prefix_hash;
-    assert_ne!(moved, hash(3), "the cut moved");
+    assert_eq!(
+        window(3, 1000),
+        window(4, 1000),
+        "the older one is a prefix of the newer one"
+    );
+    assert_ne!(window(4, 30), window(4, 1000), "the cut moved");
+    // Something between the beginning and the end was truncated away.
+    let mut holed = tail(&vec![user(); 4], 1000);
+    holed.run.remove(2);
+    holed.context.item_count = 3;
+    holed.context.tokens = 30;
+    let holed = assemble(holed, 1000, Cut::Tight).unwrap();
+    assert_eq!(holed.cut_seq, Some(1));
+    assert_ne!(holed.prefix_hash, window(4, 1000).0);
 }
 
-fn any_spec() -> impl Strategy<Value = Spec> {
-    const IDS: [&str; 4] = ["a", "b", "c", "d"];
-    let id = || prop::sample::select(&IDS[..]);
-    let kind = prop_oneof![
-        4 => Just(user()),
-        3 => Just(assistant()),
-        1 => Just(system()),
-        1 => Just(Spec { pinned: true, ..user() }),
-        3 => prop::collection::vec(id(), 1..3).prop_map(|ids| calls(&ids)),
-        4 => id().prop_map(result),
-        1 => Just(reasoning()),
+#[test]
+fn breakpoints_are_where_a_prompt_goes_on() {
+    let breakpoints = |specs: &[Spec]| {
+        let window = assemble(tail(specs, 1000), 1000, Cut::Sticky).unwrap();
+        window.cache_breakpoints
+    };
+    assert_eq!(breakpoints(&[]), Vec::<Seq>::new());
+    assert_eq!(breakpoints(&[system(), user()]), [1, 2]);
+    let pinned = Spec {
+        pinned: true,
+        ..user()
+    };
+    let turn = [
+        system(),
+        pinned,
+        user(),
+        assistant(),
+        user(),
+        calls(&["a", "b"]),
+        result("a"),
     ];
-    (kind, 1..40u32).prop_map(|(spec, tokens)| Spec { tokens, ..spec })
+    assert_eq!(breakpoints(&turn), [1, 2, 4, 5], "not behind the open call");
+    let mut closed = turn.to_vec();
+    closed.push(result("b"));
+    assert_eq!(breakpoints(&closed), [1, 2, 4, 8]);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-
-    #[test]
-    fn windows_keep_their_rules(specs in prop::collection::vec(any_spec(), 0..40), budget in 0..600u64) {
-        let all = items(&specs);
-        let total: u64 = all.iter().map(|item| u64::from(item.tokens)).sum();
-        match assemble(tail(&specs, budget), budget) {
-            Err(Error::BudgetTooSmall { minimum, .. }) => {
-                prop_assert!(minimum > budget);
-                prop_assert!(total > budget, "everything would have fitted");
-            }
-            Err(other) => prop_assert!(false, "{other}"),
-            Ok(window) => {
-                prop_assert!(window.tokens <= budget, "W4");
-                prop_assert!(window.items.windows(2).all(|pair| pair[0].seq < pair[1].seq), "W5");
-                let inside: HashSet<Seq> = window.items.iter().map(|item| item.seq).collect();
-                for item in all.iter().filter(|item| item.traits.always_kept()) {
-                    prop_assert!(inside.contains(&item.seq), "W1: {}", item.seq);
-                }
-                if window.omitted.is_some() {
-                    check_pairs(&all, &inside)?;
-                }
-                let omitted = window.omitted.map_or((0, 0), |omitted| (omitted.items, omitted.tokens));
-                prop_assert_eq!(omitted.0, (all.len() - inside.len()) as u64);
-                prop_assert_eq!(omitted.1, total - window.tokens);
-            }
-        }
+#[test]
+fn a_sticky_cut_stays_until_the_next_line_and_then_jumps() {
+    // Turns of 20 tokens; half of 380 holds a step of 128.
+    let cut = |count: usize, cut: Cut| {
+        let window = assemble(tail(&turns(count), 380), 380, cut).unwrap();
+        (window.cut_seq.unwrap(), window.reasons.contains(&Reason::CutKept))
+    };
+    assert_eq!(cut(19, Cut::Sticky), (1, false), "380 tokens fit");
+    // From 381 to 508 tokens the line is at 128, and the first turn behind it begins at 140.
+    for count in 20..=25 {
+        assert_eq!(cut(count, Cut::Sticky), (15, true), "{count}");
     }
-
-    #[test]
-    fn a_larger_budget_never_shows_less(specs in prop::collection::vec(any_spec(), 0..30), budget in 0..400u64) {
-        if let (Ok(small), Ok(large)) = (assemble(tail(&specs, budget), budget), assemble(tail(&specs, budget + 50), budget + 50)) {
-            // A turn boundary may come within reach and replace a cut inside the turn, which never shortens the run.
-            prop_assert!(large.items.len() >= small.items.len());
-        }
-    }
+    assert_eq!(
+        cut(26, Cut::Sticky),
+        (27, true),
+        "the line is at 256, the turn behind it begins at 260"
+    );
+    assert_eq!(cut(20, Cut::Tight), (3, false));
+    assert_eq!(cut(21, Cut::Tight), (5, false));
 }
 
-/// W3, by a definition of its own: within a cut window each result follows its call, and each call that is in has
-/// all of its results that came later.
-fn check_pairs(all: &[Item], inside: &HashSet<Seq>) -> Result<(), TestCaseError> {
-    for (index, item) in all.iter().enumerate() {
-        for id in &item.traits.links.results {
-            // The latest call of this id before the result.
-            let call = all[..index]
-                .iter()
-                .rev()
-                .find(|other| other.traits.links.calls.contains(id));
-            match call {
-                Some(call) if inside.contains(&item.seq) => {
-                    prop_assert!(
-                        inside.contains(&call.seq),
-                        "result {} without call {}",
-                        item.seq,
-                        call.seq
-                    );
-                }
-                Some(call) if inside.contains(&call.seq) => {
-                    prop_assert!(
-                        inside.contains(&item.seq),
-                        "call {} without result {}",
-                        call.seq,
-                        item.seq
-                    );
-                }
-                _ => {}
-            }
-        }
+fn turns(count: usize) -> Vec<Spec> {
+    (0..count).flat_map(|_| [user(), assistant()]).collect()
+}
+
+#[test]
+fn a_long_turn_is_cut_at_a_step_and_stays_when_the_user_speaks_again() {
+    let mut specs = vec![user()];
+    for id in [
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o",
+    ] {
+        specs.push(calls(&[id]));
+        specs.push(result(id));
     }
-    Ok(())
+    let at_work = assemble(tail(&specs, 180), 180, Cut::Sticky).unwrap();
+    assert_eq!(at_work.reasons[0], Reason::CutInsideTurn);
+    specs.push(user());
+    let asked_again = assemble(tail(&specs, 180), 180, Cut::Sticky).unwrap();
+    assert_eq!(asked_again.cut_seq, at_work.cut_seq);
+    assert_eq!(asked_again.prefix_hash, at_work.prefix_hash);
+    let tight = assemble(tail(&specs, 180), 180, Cut::Tight).unwrap();
+    assert_eq!(
+        tight.items.len(),
+        1,
+        "a tight window begins where a turn begins, whatever that costs"
+    );
+}
+
+#[test]
+fn what_is_always_kept_counts_against_the_budget() {
+    let mut specs = vec![Spec {
+        tokens: 100,
+        ..system()
+    }];
+    specs.extend(turns(30));
+    let window = assemble(tail(&specs, 200), 200, Cut::Sticky).unwrap();
+    assert_eq!(window.items[0].seq, 1);
+    assert!(window.tokens <= 200);
+    // What is left is 100, so a step is 32.
+    assert!(window.tokens > 100 + 100 - 32 - 20, "{}", window.tokens);
 }

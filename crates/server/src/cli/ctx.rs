@@ -7,6 +7,7 @@ use contextkeep_core::item::NewItem;
 use contextkeep_core::search::Query;
 use contextkeep_core::settings::LimitSettings;
 use contextkeep_core::store::{ItemQuery, ListQuery, Order, SearchQuery};
+use contextkeep_core::window::Format;
 use contextkeep_core::{
     AppendRequest, ContextId, ContextKey, ContextManager, IdempotencyKey, NewContext, Seq, TenantId,
     WindowRequest,
@@ -18,6 +19,7 @@ use crate::app::Parts;
 use crate::config::AppConfig;
 use crate::cursor;
 use crate::rest::dto::{AppendedBody, ContextBody, ContextList, write};
+use crate::rest::window::write::window as write_window;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Ctx {
@@ -64,6 +66,9 @@ enum Command {
         /// Tokens of the budget that the answer will need
         #[arg(long, default_value_t = 0)]
         reserve: u64,
+        /// `items` as they were sent, or ready for a provider: `openai.chat`, `openai.responses`, `anthropic`
+        #[arg(long, default_value = "items", value_parser = parse_format)]
+        format: Format,
     },
     /// Page through items
     Items {
@@ -146,10 +151,15 @@ impl Ctx {
                 id,
                 max_tokens,
                 reserve,
+                format,
             } => {
-                let request = WindowRequest { max_tokens, reserve };
+                let request = WindowRequest {
+                    max_tokens,
+                    reserve,
+                    ..WindowRequest::default()
+                };
                 let window = manager.window(&key(id), request).await?;
-                lines(write::window(&window.value))
+                lines(write_window(&window.value, format))
             }
             Command::Items { id, after, limit } => items(manager, &key(id), after, limit, limits).await,
             Command::Show { id } => {
@@ -259,4 +269,9 @@ fn items_of(mut bodies: Vec<String>, text: Option<String>, bytes_max: u64) -> an
         bodies.iter().map(String::as_str),
         bytes_max,
     )?)
+}
+
+fn parse_format(name: &str) -> Result<Format, String> {
+    let known = || format!("one of {}", Format::ALL.map(Format::as_str).join(", "));
+    Format::parse(name).ok_or_else(known)
 }

@@ -1,5 +1,6 @@
 //! Keeping a result under the clients' caps (M3).
 
+use contextkeep_core::window::Format;
 use contextkeep_core::{ContextKey, ContextManager, Error, WindowRequest};
 use serde::Serialize;
 
@@ -31,6 +32,7 @@ pub(super) async fn window(
     manager: &dyn ContextManager,
     key: &ContextKey,
     request: WindowRequest,
+    format: Format,
     chars_max: usize,
 ) -> Result<Reply, Fault> {
     let mut request = request;
@@ -40,7 +42,9 @@ pub(super) async fn window(
     for _ in 0..TRIES_MAX {
         let next = match manager.window(key, request).await {
             Ok(answer) => {
-                let view = WindowView::of(key.id.as_str(), &answer.value, answer.origin.as_str(), shrunk_to);
+                let rendered = format.render(&answer.value.items);
+                let view = WindowView::of(key.id.as_str(), &answer.value, answer.origin.as_str(), shrunk_to)
+                    .rendered(format, &answer.value, rendered.as_ref());
                 let reply = Reply::of(&view)?;
                 let chars = reply.chars();
                 if chars <= chars_max {
@@ -62,6 +66,7 @@ pub(super) async fn window(
         request = WindowRequest {
             max_tokens: Some(next),
             reserve: 0,
+            cut: request.cut,
         };
     }
     Err(Fault::ResultTooLarge {

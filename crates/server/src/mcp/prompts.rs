@@ -3,6 +3,7 @@
 use contextkeep_core::error::Invalid;
 use contextkeep_core::search::Query;
 use contextkeep_core::store::SearchQuery;
+use contextkeep_core::window::Format;
 use contextkeep_core::{ContextId, ContextKey, ContextManager, Error, TenantId, WindowRequest};
 use rmcp::model::{
     ContentBlock, GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage,
@@ -80,7 +81,7 @@ async fn handoff(
     chars_max: usize,
 ) -> Result<GetPromptResult, Fault> {
     let key = ContextKey::new(tenant.clone(), ContextId::parse(id)?);
-    let window = fit::window(manager, &key, WindowRequest::default(), chars_max).await?;
+    let window = fit::window(manager, &key, WindowRequest::default(), Format::Items, chars_max).await?;
     let contents = ResourceContents::text(window.into_text(), resources::window_uri(&key.id))
         .with_mime_type("application/json");
     let task = format!(

@@ -4,6 +4,7 @@
 
 use contextkeep_core::error::Invalid;
 use contextkeep_core::store::ListQuery;
+use contextkeep_core::window::Format;
 use contextkeep_core::{Context, ContextId, ContextKey, ContextManager, Error, TenantId, WindowRequest};
 use rmcp::model::{
     CacheScope, ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
@@ -89,7 +90,7 @@ pub(super) async fn read(
     let (id, window) = parse(uri)?;
     let key = ContextKey::new(tenant.clone(), id);
     let reply = if window {
-        fit::window(manager, &key, WindowRequest::default(), chars_max).await?
+        fit::window(manager, &key, WindowRequest::default(), Format::Items, chars_max).await?
     } else {
         Reply::of(&ContextView::full(&manager.get(&key).await?.value))?
     };

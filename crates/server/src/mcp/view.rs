@@ -1,6 +1,6 @@
 //! Shapes of results.
 
-use contextkeep_core::window::Omitted;
+use contextkeep_core::window::{Format, Omitted, Rendered};
 use contextkeep_core::{Context, Item, Timestamp, Window};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -166,12 +166,27 @@ pub(super) struct WindowView<'a> {
     version: u64,
     /// Tokens of the items here.
     tokens: u64,
-    items: Vec<ItemView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    items: Option<Vec<ItemView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Object>>")]
+    messages: Option<Vec<Option<&'a RawValue>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Object>>")]
+    input: Option<Vec<Option<&'a RawValue>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Object>>")]
+    system: Option<Vec<Option<&'a RawValue>>>,
     /// What is not here; absent if everything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<OmittedView>,
-    /// Equal hashes mean that a provider's prompt cache can hit.
+    /// Equal while the beginning stays: the older window is then a prefix of the newer.
     prefix_hash: &'a str,
+    /// The oldest item that is neither instruction nor pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_seq: Option<u64>,
+    /// Put a provider's cache breakpoints after these.
+    cache_breakpoints: Vec<BreakpointView>,
     /// Why the window is what it is.
     reasons: Vec<&'static str>,
     /// True if the size limit of results, not the budget in tokens, decided what is here.
@@ -190,9 +205,14 @@ impl<'a> WindowView<'a> {
             id,
             version: window.version,
             tokens: window.tokens,
-            items: window.items.iter().map(ItemView::of).collect(),
+            items: None,
+            messages: None,
+            input: None,
+            system: None,
             omitted: window.omitted.map(OmittedView::from),
             prefix_hash: &window.prefix_hash,
+            cut_seq: window.cut_seq,
+            cache_breakpoints: Vec::new(),
             reasons: window.reasons.iter().map(|reason| reason.as_str()).collect(),
             truncated: shrunk_to.is_some(),
             hint: shrunk_to.map(|budget| {
@@ -204,6 +224,44 @@ impl<'a> WindowView<'a> {
             origin,
         }
     }
+
+    /// Adds what is to be seen, as items or in a provider's words.
+    pub(super) fn rendered(
+        mut self,
+        format: Format,
+        window: &'a Window,
+        rendered: Option<&'a Rendered>,
+    ) -> Self {
+        let texts = |texts: &'a [String]| Some(texts.iter().map(|text| raw(text)).collect());
+        match rendered {
+            None => self.items = Some(window.items.iter().map(ItemView::of).collect()),
+            Some(rendered) => {
+                match format {
+                    Format::Responses => self.input = texts(&rendered.messages),
+                    _ => self.messages = texts(&rendered.messages),
+                }
+                if format == Format::Anthropic {
+                    self.system = texts(&rendered.system);
+                }
+                self.reasons
+                    .extend(rendered.reasons.iter().map(|reason| reason.as_str()));
+            }
+        }
+        let breakpoints = window.breakpoints(rendered).into_iter();
+        self.cache_breakpoints = breakpoints
+            .map(|(seq, index)| BreakpointView { seq, index })
+            .collect();
+        self
+    }
+}
+
+/// A place after which the prompt is likely to go on unchanged next time.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BreakpointView {
+    seq: u64,
+    /// In items, messages or input; absent for the end of system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 /// Stored JSON text; a store returns nothing else.

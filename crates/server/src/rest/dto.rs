@@ -9,7 +9,7 @@ use contextkeep_core::item::NewItem;
 use contextkeep_core::store::{Appended, Hit, ItemPage};
 use contextkeep_core::{
     Context, ContextId, ContextPatch, Error, Invalid, Item, JsonObject, NewContext, Result, Timestamp,
-    Tokenizer, Window,
+    Tokenizer,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -329,30 +329,6 @@ pub(crate) struct ItemList {
     next_cursor: Option<String>,
 }
 
-/// The part that fits a budget. Only documents the shape.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Window)]
-pub(crate) struct WindowBody {
-    items: Vec<StoredItem>,
-    tokens: u64,
-    omitted: Option<OmittedBody>,
-    /// SHA-256 over all items but the newest: while it stays the same, the provider's prompt cache can hit.
-    prefix_hash: String,
-    version: u64,
-    /// `everything_fits`, `cut_at_turn`, `cut_inside_turn`, `kept_pinned`, `estimated_tokens`.
-    reasons: Vec<String>,
-}
-
-/// What is not in a window.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Omitted)]
-pub(crate) struct OmittedBody {
-    first_seq: u64,
-    last_seq: u64,
-    items: u64,
-    tokens: u64,
-}
-
 /// A page of hits, best first. Only documents the shape.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HitList {
@@ -389,14 +365,14 @@ pub(crate) struct TruncationBody<'context> {
 pub(crate) mod write {
     use std::io::Write as _;
 
-    use super::{Hit, Item, ItemPage, Window};
+    use super::{Hit, Item, ItemPage};
 
     /// A JSON string.
-    fn string(out: &mut Vec<u8>, text: &str) {
+    pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
         serde_json::to_writer(out, text).expect("invariant: writing a string to memory does not fail");
     }
 
-    fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    pub(crate) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
         write!(out, "\"{name}\":{value}").expect("invariant: writing to memory does not fail");
     }
 
@@ -408,7 +384,12 @@ pub(crate) mod write {
         }
     }
 
-    fn each<T>(out: &mut Vec<u8>, name: &str, values: &[T], mut one: impl FnMut(&mut Vec<u8>, &T)) {
+    pub(crate) fn each<T>(
+        out: &mut Vec<u8>,
+        name: &str,
+        values: &[T],
+        mut one: impl FnMut(&mut Vec<u8>, &T),
+    ) {
         write!(out, "\"{name}\":[").expect("invariant: writing to memory does not fail");
         for (index, value) in values.iter().enumerate() {
             if index > 0 {
@@ -429,7 +410,7 @@ pub(crate) mod write {
         .expect("invariant: writing to memory does not fail");
     }
 
-    fn capacity(items: &[Item]) -> usize {
+    pub(crate) fn capacity(items: &[Item]) -> usize {
         items.iter().map(|item| item.body.len() + 96).sum::<usize>() + 256
     }
 
@@ -438,34 +419,6 @@ pub(crate) mod write {
         out.push(b'{');
         each(&mut out, "items", &page.items, item);
         cursor(&mut out, next);
-        out.push(b'}');
-        out
-    }
-
-    pub(crate) fn window(window: &Window) -> Vec<u8> {
-        let mut out = Vec::with_capacity(capacity(&window.items));
-        out.push(b'{');
-        each(&mut out, "items", &window.items, item);
-        out.push(b',');
-        number(&mut out, "tokens", window.tokens);
-        out.extend_from_slice(b",\"omitted\":");
-        match window.omitted {
-            None => out.extend_from_slice(b"null"),
-            Some(omitted) => write!(
-                out,
-                "{{\"first_seq\":{},\"last_seq\":{},\"items\":{},\"tokens\":{}}}",
-                omitted.first_seq, omitted.last_seq, omitted.items, omitted.tokens
-            )
-            .expect("invariant: writing to memory does not fail"),
-        }
-        out.extend_from_slice(b",\"prefix_hash\":");
-        string(&mut out, &window.prefix_hash);
-        out.push(b',');
-        number(&mut out, "version", window.version);
-        out.push(b',');
-        each(&mut out, "reasons", &window.reasons, |out, reason| {
-            string(out, reason.as_str());
-        });
         out.push(b'}');
         out
     }

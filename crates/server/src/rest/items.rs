@@ -1,13 +1,13 @@
-//! Items: append, page through, replace; and the window.
+//! Items: append, page through, replace.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use contextkeep_core::store::{ItemQuery, Order};
-use contextkeep_core::{AppendRequest, Error, Invalid, Seq, WindowRequest};
+use contextkeep_core::{AppendRequest, Error, Invalid, Seq};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{AppendedBody, ItemList, Items, WindowBody, write};
+use super::dto::{AppendedBody, ItemList, Items, write};
 use super::extract::{Body, Key, Params, idempotency_key, if_match};
 use super::problem::{Problem, ProblemDocument};
 use super::{Answered, Rest, json, raw, tagged};
@@ -20,7 +20,6 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
     OpenApiRouter::new()
         .routes(routes!(append, page))
         .routes(routes!(replace))
-        .routes(routes!(window))
 }
 
 /// Append items.
@@ -123,33 +122,5 @@ async fn page(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> An
     Ok(tagged(
         raw(write::page(&page.value, next.as_deref()), page.origin),
         page.value.version,
-    ))
-}
-
-/// The part of a context that fits a token budget: whole turns, calls with their results, instructions and
-/// pinned items always.
-#[utoipa::path(get, path = "/v1/contexts/{id}/window", tag = "items",
-    params(
-        ("id" = String, Path),
-        ("max_tokens" = Option<u64>, Query, description = "The budget; the context's own if absent"),
-        ("reserve" = Option<u64>, Query, description = "Tokens of the budget that the answer will need"),
-        ("format" = Option<String>, Query, description = "`items`, the only one so far")),
-    responses((status = 200, body = WindowBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
-    let max_tokens = params.number("max_tokens")?;
-    let reserve = params.number("reserve")?.unwrap_or(0);
-    if let Some(format) = params.one("format")?.filter(|format| format != "items") {
-        return Err(
-            Error::from(Invalid::new("format", format!("{format:?} is not a format")).hint("items")).into(),
-        );
-    }
-    params.finish()?;
-    let window = rest
-        .manager
-        .window(&key, WindowRequest { max_tokens, reserve })
-        .await?;
-    Ok(tagged(
-        raw(write::window(&window.value), window.origin),
-        window.value.version,
     ))
 }

@@ -208,7 +208,11 @@ fn a_window_keeps_instructions_and_pins_and_fits() {
     let omitted = &window["omitted"];
     assert_eq!(omitted["first_seq"], 3);
     assert_eq!(omitted["items"], 52 - items.len());
-    assert_eq!(window["reasons"], json!(["cut_at_turn", "kept_pinned"]));
+    let reasons = window["reasons"].as_array().unwrap();
+    assert!(
+        reasons.starts_with(&[json!("cut_at_turn"), json!("kept_pinned")]),
+        "{reasons:?}"
+    );
     let whole = client.get("/v1/contexts/c/window?format=items").ok();
     assert_eq!(
         (&whole["omitted"], &whole["reasons"]),

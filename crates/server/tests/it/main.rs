@@ -26,3 +26,4 @@ mod shutdown;
 mod support;
 mod transcripts;
 mod transfer;
+mod windows;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use contextkeep_core::window::rules;
 use serde_json::Value;
 
 use crate::support::{Server, folder, run, text};
@@ -65,6 +66,48 @@ fn sixty_transcripts_are_imported_windowed_and_exported_byte_for_byte() {
         (&again["created"], &again["items"]),
         (&Value::from(0), &Value::from(0))
     );
+}
+
+#[test]
+fn every_window_of_the_transcripts_is_one_that_the_providers_take() {
+    let file = fs::read(transcripts()).unwrap();
+    let server = Server::start();
+    let client = server.client();
+    client.post("/v1/import", &file).ok();
+    let mut cut = 0;
+    for line in file.split_inclusive(|byte| *byte == b'\n') {
+        let conversation: Value = serde_json::from_slice(line).unwrap();
+        let id = conversation["id"].as_str().unwrap();
+        let mut whole = false;
+        for budget in [1024, 2048, 4096, 8192, 16_384, 32_768] {
+            if whole {
+                // A larger budget shows the same.
+                break;
+            }
+            for format in ["openai.chat", "openai.responses", "anthropic"] {
+                let path =
+                    |budget: u64| format!("/v1/contexts/{id}/window?max_tokens={budget}&format={format}");
+                let mut answer = client.get(&path(budget));
+                if answer.status != 200 {
+                    let minimum = answer.problem(422, "budget_too_small")["minimum"]
+                        .as_u64()
+                        .unwrap();
+                    answer = client.get(&path(minimum));
+                }
+                let window = answer.ok();
+                whole = window["omitted"].is_null();
+                cut += u64::from(!whole);
+                let list = |name: &str| window[name].as_array().unwrap().clone();
+                let held = match format {
+                    "openai.chat" => rules::chat(&list("messages")),
+                    "openai.responses" => rules::responses(&list("input")),
+                    _ => rules::anthropic(&list("system"), &list("messages")),
+                };
+                assert_eq!(held, Ok(()), "{id} at {budget} as {format}");
+            }
+        }
+    }
+    assert!(cut > 0, "all of them fit");
 }
 
 /// Fits, keeps instructions, and is a piece of conversation that a provider accepts.

@@ -1,6 +1,7 @@
 //! `context_window`.
 
 use contextkeep_core::WindowRequest;
+use contextkeep_core::window::{Cut, Format};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,6 +23,49 @@ struct Arguments {
     /// Tokens of the budget to leave free for the answer.
     #[schemars(range(min = 0, max = 1_099_511_627_776_u64))]
     reserve: Option<u64>,
+    /// items (default) are as they were sent; the others are messages, input, or system and messages for a provider.
+    format: Option<FormatName>,
+    /// sticky (default) keeps the beginning while the context grows, for prompt caches; tight fills the budget.
+    cut: Option<CutName>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+enum FormatName {
+    #[serde(rename = "items")]
+    Items,
+    #[serde(rename = "openai.chat")]
+    Chat,
+    #[serde(rename = "openai.responses")]
+    Responses,
+    #[serde(rename = "anthropic")]
+    Anthropic,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Items => Self::Items,
+            FormatName::Chat => Self::Chat,
+            FormatName::Responses => Self::Responses,
+            FormatName::Anthropic => Self::Anthropic,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum CutName {
+    Sticky,
+    Tight,
+}
+
+impl From<CutName> for Cut {
+    fn from(name: CutName) -> Self {
+        match name {
+            CutName::Sticky => Self::Sticky,
+            CutName::Tight => Self::Tight,
+        }
+    }
 }
 
 pub(super) fn tool() -> Tool {
@@ -41,6 +85,8 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let request = WindowRequest {
         max_tokens: arguments.max_tokens,
         reserve: arguments.reserve.unwrap_or(0),
+        cut: arguments.cut.map_or_else(Cut::default, Cut::from),
     };
-    fit::window(call.manager, &key, request, call.chars_max).await
+    let format = arguments.format.map_or_else(Format::default, Format::from);
+    fit::window(call.manager, &key, request, format, call.chars_max).await
 }

@@ -267,7 +267,7 @@ impl ContextManager for Stuck {
     async fn items(&self, _: &ContextKey, _: ItemQuery) -> Result<Answer<ItemPage>> {
         self.forever().await
     }
-    async fn window(&self, _: &ContextKey, _: WindowRequest) -> Result<Answer<std::sync::Arc<Window>>> {
+    async fn window(&self, _: &ContextKey, _: WindowRequest) -> Result<Answer<Arc<Window>>> {
         self.forever().await
     }
     async fn list(&self, _: &TenantId, _: ListQuery) -> Result<Answer<ContextPage>> {

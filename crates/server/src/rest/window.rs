@@ -1,0 +1,204 @@
+//! The window: what a model should see, as items or in a provider's words.
+
+use axum::extract::State;
+use contextkeep_core::window::{Cut, Format};
+use contextkeep_core::{Error, Invalid, WindowRequest};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::dto::StoredItem;
+use super::extract::{Key, Params};
+use super::problem::{Problem, ProblemDocument};
+use super::{Answered, Rest, raw, tagged};
+
+pub(super) fn routes() -> OpenApiRouter<Rest> {
+    OpenApiRouter::new().routes(routes!(window))
+}
+
+/// The part of a context that fits a token budget: whole turns, calls with their results, instructions and
+/// pinned items always.
+///
+/// Its beginning stays put while the context grows, so that a provider's prompt cache keeps hitting, and then jumps; with
+/// `cut=tight` the window is as full as it can be, and its beginning moves with nearly every turn.
+#[utoipa::path(get, path = "/v1/contexts/{id}/window", tag = "items",
+    params(
+        ("id" = String, Path),
+        ("max_tokens" = Option<u64>, Query, description = "The budget; the context's own if absent"),
+        ("reserve" = Option<u64>, Query, description = "Tokens of the budget that the answer will need"),
+        ("format" = Option<String>, Query, description = "`items` (the default) as they were sent, `openai.chat`, `openai.responses` or `anthropic`: ready to be sent to the provider"),
+        ("cut" = Option<String>, Query, description = "`sticky` (the default) or `tight`")),
+    responses((status = 200, body = WindowBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
+async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
+    let max_tokens = params.number("max_tokens")?;
+    let reserve = params.number("reserve")?.unwrap_or(0);
+    let format = match params.one("format")? {
+        None => Format::default(),
+        Some(name) => parse_format(&name)?,
+    };
+    let cut = match params.one("cut")?.as_deref() {
+        None | Some("sticky") => Cut::Sticky,
+        Some("tight") => Cut::Tight,
+        Some(other) => {
+            let invalid = Invalid::new("cut", format!("{other:?} is not a cut")).hint("sticky or tight");
+            return Err(Error::from(invalid).into());
+        }
+    };
+    params.finish()?;
+    let request = WindowRequest {
+        max_tokens,
+        reserve,
+        cut,
+    };
+    let window = rest.manager.window(&key, request).await?;
+    Ok(tagged(
+        raw(write::window(&window.value, format), window.origin),
+        window.value.version,
+    ))
+}
+
+fn parse_format(name: &str) -> Result<Format, Problem> {
+    Format::parse(name).ok_or_else(|| {
+        let known = Format::ALL.map(Format::as_str).join(", ");
+        Error::from(
+            Invalid::new("format", format!("{name:?} is not a format")).hint(format!("one of {known}")),
+        )
+        .into()
+    })
+}
+
+/// The part that fits a budget. `items` is there by default, `messages` with `format=openai.chat` and `anthropic`, `input`
+/// with `openai.responses`, `system` with `anthropic`. Only documents the shape.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Window)]
+pub(crate) struct WindowBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    items: Option<Vec<StoredItem>>,
+    /// Messages of Chat Completions or of Anthropic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Vec<Object>>)]
+    messages: Option<Vec<serde_json::Value>>,
+    /// Input items of Responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Vec<Object>>)]
+    input: Option<Vec<serde_json::Value>>,
+    /// Blocks of Anthropic's system prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Vec<Object>>)]
+    system: Option<Vec<serde_json::Value>>,
+    /// Tokens of the items, as they were counted when they came.
+    tokens: u64,
+    omitted: Option<OmittedBody>,
+    /// Names the window's beginning: of two windows of one context with the same name the older is a prefix of the newer.
+    prefix_hash: String,
+    /// The oldest item that is in for its place; null if all are instructions or pinned.
+    cut_seq: Option<u64>,
+    /// Where a provider's cache breakpoint is best put, at most four.
+    cache_breakpoints: Vec<BreakpointBody>,
+    version: u64,
+    /// `everything_fits`, `cut_at_turn`, `cut_inside_turn`, `kept_pinned`, `cut_kept`, `estimated_tokens`; of a
+    /// provider's format also `reasoning_dropped`, `unanswered_call_dropped`, `result_without_call_dropped`,
+    /// `opaque_dropped`, `error_flag_dropped`, `opening_added`.
+    reasons: Vec<String>,
+}
+
+/// A place after which the prompt is likely to go on unchanged next time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CacheBreakpoint)]
+pub(crate) struct BreakpointBody {
+    /// The last item before it.
+    seq: u64,
+    /// Where that is in `items`, `messages` or `input`; null for the end of `system`.
+    index: Option<u64>,
+}
+
+/// What is not in a window.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Omitted)]
+pub(crate) struct OmittedBody {
+    first_seq: u64,
+    last_seq: u64,
+    items: u64,
+    tokens: u64,
+}
+
+/// Writes a window whose items are copied as they are.
+pub(crate) mod write {
+    use std::io::Write as _;
+
+    use contextkeep_core::window::{Format, Rendered, Window};
+
+    use crate::rest::dto::write::{capacity, each, item, number, string};
+
+    pub(crate) fn window(window: &Window, format: Format) -> Vec<u8> {
+        let mut out = Vec::with_capacity(capacity(&window.items));
+        out.push(b'{');
+        let rendered = format.render(&window.items);
+        match &rendered {
+            None => each(&mut out, "items", &window.items, item),
+            Some(rendered) => messages(&mut out, format, rendered),
+        }
+        out.push(b',');
+        number(&mut out, "tokens", window.tokens);
+        out.extend_from_slice(b",\"omitted\":");
+        match window.omitted {
+            None => out.extend_from_slice(b"null"),
+            Some(omitted) => write!(
+                out,
+                "{{\"first_seq\":{},\"last_seq\":{},\"items\":{},\"tokens\":{}}}",
+                omitted.first_seq, omitted.last_seq, omitted.items, omitted.tokens
+            )
+            .expect("invariant: writing to memory does not fail"),
+        }
+        out.extend_from_slice(b",\"prefix_hash\":");
+        string(&mut out, &window.prefix_hash);
+        out.extend_from_slice(b",\"cut_seq\":");
+        nullable(&mut out, window.cut_seq);
+        out.push(b',');
+        each(
+            &mut out,
+            "cache_breakpoints",
+            &window.breakpoints(rendered.as_ref()),
+            |out, (seq, index)| {
+                out.push(b'{');
+                number(out, "seq", *seq);
+                out.extend_from_slice(b",\"index\":");
+                nullable(out, index.map(|index| index as u64));
+                out.push(b'}');
+            },
+        );
+        out.push(b',');
+        number(&mut out, "version", window.version);
+        out.push(b',');
+        let rendering = rendered.iter().flat_map(|rendered| &rendered.reasons);
+        let reasons: Vec<_> = window.reasons.iter().chain(rendering).collect();
+        each(&mut out, "reasons", &reasons, |out, reason| {
+            string(out, reason.as_str());
+        });
+        out.push(b'}');
+        out
+    }
+
+    fn messages(out: &mut Vec<u8>, format: Format, rendered: &Rendered) {
+        let copied = |out: &mut Vec<u8>, json: &String| out.extend_from_slice(json.as_bytes());
+        if format == Format::Anthropic {
+            each(out, "system", &rendered.system, copied);
+            out.push(b',');
+        }
+        let name = if format == Format::Responses {
+            "input"
+        } else {
+            "messages"
+        };
+        each(out, name, &rendered.messages, copied);
+    }
+
+    fn nullable(out: &mut Vec<u8>, value: Option<u64>) {
+        match value {
+            None => out.extend_from_slice(b"null"),
+            Some(value) => write!(out, "{value}").expect("invariant: writing to memory does not fail"),
+        }
+    }
+}

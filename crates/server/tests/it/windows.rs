@@ -1,0 +1,166 @@
+//! Windows in the providers' words, and their cut: over REST, over MCP, and from the shell.
+
+use contextkeep_core::window::rules;
+use serde_json::{Value, json};
+
+use crate::support::http::Client;
+use crate::support::{Server, run_ok};
+
+const FORMATS: [&str; 4] = ["items", "openai.chat", "openai.responses", "anthropic"];
+
+/// Turns in three dialects, one after the other.
+fn turn(number: usize) -> [Value; 8] {
+    let id = |letter: char| format!("call_{letter}{number}");
+    let (a, b) = (id('a'), id('b'));
+    [
+        json!({"role": "user", "content": format!("how is day {number}?"), "client_id": format!("m{number}")}),
+        json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": a, "type": "function", "function": {"name": "weather", "arguments": "{\"day\": 1}"}}]}),
+        json!({"role": "tool", "tool_call_id": a, "content": "rain"}),
+        json!({"type": "reasoning", "id": "r", "summary": []}),
+        json!({"type": "function_call", "call_id": b, "name": "weather", "arguments": "{\"day\": 2}"}),
+        json!({"type": "function_call_output", "call_id": b, "output": "sun"}),
+        json!({"role": "assistant", "content": [{"type": "text", "text": "rain, then sun"}]}),
+        json!({"role": "user", "content": [{"type": "text", "text": "thank you"}], "metadata": {"ours": true}}),
+    ]
+}
+
+fn conversation(client: &Client, turns: usize) {
+    client.post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#).ok();
+    let mut items = vec![json!({"role": "system", "content": "be brief"})];
+    items.extend((0..turns).flat_map(turn));
+    let body = json!({ "items": items }).to_string();
+    client.post("/v1/contexts/c/items", body).ok();
+}
+
+fn over_mcp(client: &Client, arguments: &Value) -> Value {
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "context_window", "arguments": arguments}});
+    let headers = [
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2025-11-25"),
+    ];
+    let answer = client.send("POST", "/mcp", &headers, body.to_string());
+    let text = String::from_utf8(answer.body.clone()).unwrap();
+    let json = text
+        .lines()
+        .map(|line| line.strip_prefix("data:").unwrap_or(line));
+    let message = json
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .next_back();
+    message.unwrap_or_else(|| panic!("{text}"))["result"].clone()
+}
+
+fn check(format: &str, window: &Value) {
+    let list = |name: &str| {
+        window[name]
+            .as_array()
+            .unwrap_or_else(|| panic!("no {name}: {window}"))
+            .clone()
+    };
+    let held = match format {
+        "items" => Ok(()),
+        "openai.chat" => rules::chat(&list("messages")),
+        "openai.responses" => rules::responses(&list("input")),
+        _ => rules::anthropic(&list("system"), &list("messages")),
+    };
+    assert_eq!(held, Ok(()), "{format}");
+}
+
+#[test]
+fn both_faces_and_the_shell_say_the_same_in_all_formats() {
+    let server = Server::start();
+    let client = server.client();
+    conversation(&client, 12);
+    for format in FORMATS {
+        let rest = client
+            .get(&format!("/v1/contexts/c/window?max_tokens=300&format={format}"))
+            .ok();
+        check(format, &rest);
+        assert!(rest["cut_seq"].as_u64().unwrap() > 2, "{rest}");
+        let mcp = over_mcp(&client, &json!({"id": "c", "max_tokens": 300, "format": format}));
+        let mcp = &mcp["structuredContent"];
+        let shell = run_ok(
+            server.folder(),
+            &["ctx", "window", "c", "--max-tokens", "300", "--format", format],
+        );
+        let shell: Value = serde_json::from_str(&shell).unwrap();
+        assert_eq!(rest, shell, "{format}");
+        let fields = [
+            "items",
+            "messages",
+            "input",
+            "system",
+            "tokens",
+            "omitted",
+            "prefix_hash",
+            "cut_seq",
+        ];
+        for field in fields.iter().chain(&["version", "reasons"]) {
+            assert_eq!(rest[field], mcp[field], "{format}: {field}");
+        }
+        let breakpoints = |window: &Value| -> Vec<(u64, Option<u64>)> {
+            let all = window["cache_breakpoints"].as_array().unwrap().iter();
+            all.map(|at| (at["seq"].as_u64().unwrap(), at["index"].as_u64()))
+                .collect()
+        };
+        assert_eq!(breakpoints(&rest), breakpoints(mcp), "{format}");
+        assert_eq!(
+            breakpoints(&rest)[0],
+            (1, (format != "anthropic").then_some(0)),
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn a_format_or_a_cut_that_is_not_known_is_refused_by_name() {
+    let server = Server::start();
+    let client = server.client();
+    conversation(&client, 1);
+    let refused = client
+        .get("/v1/contexts/c/window?format=gemini")
+        .problem(422, "invalid");
+    let said = refused.to_string();
+    for format in FORMATS {
+        assert!(said.contains(format), "{said}");
+    }
+    client
+        .get("/v1/contexts/c/window?cut=deep")
+        .problem(422, "invalid");
+    let refused = over_mcp(&client, &json!({"id": "c", "format": "gemini"}));
+    assert_eq!(refused["isError"], true);
+    for format in FORMATS {
+        assert!(refused.to_string().contains(format), "{refused}");
+    }
+}
+
+#[test]
+fn the_beginning_stays_while_a_conversation_grows() {
+    let server = Server::start();
+    let client = server.client();
+    conversation(&client, 12);
+    let window = |cut: &str| {
+        client
+            .get(&format!("/v1/contexts/c/window?max_tokens=600&cut={cut}"))
+            .ok()
+    };
+    let mut moves = [0, 0];
+    let mut before: Option<[Value; 2]> = None;
+    for number in 100..110 {
+        let body = json!({ "items": turn(number) }).to_string();
+        client.post("/v1/contexts/c/items", body).ok();
+        let now = ["sticky", "tight"].map(window);
+        for ((now, then), moves) in now.iter().zip(before.iter().flatten()).zip(&mut moves) {
+            let items = |window: &Value| window["items"].as_array().unwrap().clone();
+            let stays = items(now).starts_with(&items(then));
+            assert_eq!(stays, now["prefix_hash"] == then["prefix_hash"]);
+            *moves += u64::from(!stays);
+        }
+        before = Some(now);
+    }
+    let [sticky, tight] = moves;
+    assert_eq!(tight, 9, "a tight cut moves with every turn here");
+    assert!((1..=5).contains(&sticky), "{sticky}");
+}
