@@ -15,6 +15,7 @@ mod many;
 mod reads;
 mod searching;
 mod streams;
+mod truncating;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub use many::*;
 pub use reads::*;
 pub use searching::*;
 pub use streams::*;
+pub use truncating::*;
 
 /// One test per case of the contract, for the store that the closure makes. Attributes before it are put on each.
 #[macro_export]
@@ -58,7 +60,7 @@ macro_rules! store_contract {
             dropped_appends_do_not_block, heads_come_in_the_order_of_the_ids, appends_of_many_have_their_own_outcomes,
             appends_of_many_keep_their_order, a_key_twice_in_a_batch_is_used_once,
             deletes_of_many_have_their_own_outcomes, deletes_of_many_leave_what_one_leaves,
-            many_stay_inside_their_tenant
+            many_stay_inside_their_tenant, truncations_leave_the_rest_as_it_was, truncations_are_conditional
         );
     };
     (@cases $attributes:tt $make:path; $($case:ident),+) => {$(

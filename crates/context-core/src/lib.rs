@@ -14,6 +14,7 @@ pub mod settings;
 mod standard;
 pub mod store;
 mod tokens;
+pub mod truncate;
 pub mod window;
 
 #[cfg(all(feature = "embedded", feature = "postgres"))]

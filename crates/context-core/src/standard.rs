@@ -3,6 +3,7 @@
 mod many;
 #[cfg(test)]
 mod tests;
+mod truncating;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::session::Session;
 use crate::settings::LimitSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
-    SearchPage, SearchQuery, SeqRange, StoreHealth, TailQuery, repeated_client_id,
+    SearchPage, SearchQuery, StoreHealth, TailQuery, repeated_client_id,
 };
 use crate::window::{self, Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
@@ -88,46 +89,6 @@ impl StandardContextManager {
             }
             outcome => outcome,
         }
-    }
-
-    async fn truncated(&self, key: &ContextKey, request: TruncateRequest) -> Result<Truncation> {
-        let context = self.store.head(key).await?;
-        let unchanged = |context: Context, dropped: (u64, u64)| match request.expected {
-            Some(expected) if expected != context.version => Err(Error::VersionMismatch {
-                expected,
-                actual: context.version,
-            }),
-            _ => Ok(Truncation {
-                dropped_items: dropped.0,
-                dropped_tokens: dropped.1,
-                context,
-            }),
-        };
-        // A window is also bounded in items and bytes; a context within its budget must lose nothing to that.
-        if context.tokens <= request.max_tokens {
-            return unchanged(context, (0, 0));
-        }
-        let budget = WindowRequest {
-            max_tokens: Some(request.max_tokens),
-            reserve: 0,
-        };
-        let window = self.assemble(key, budget).await?;
-        refuse_bounded(&window, self.limits.item_size.as_u64())?;
-        let dropped = window
-            .omitted
-            .map_or((0, 0), |omitted| (omitted.items, omitted.tokens));
-        if request.dry_run || dropped.0 == 0 {
-            return unchanged(context, dropped);
-        }
-        // The ranges were chosen at this version; a change in between makes them wrong, so it is a condition.
-        let expected = request.expected.or(Some(window.version));
-        let keep = ranges(window.items.iter().map(|item| item.seq));
-        let context = self.store.rewrite(key, keep, expected).await?;
-        Ok(Truncation {
-            dropped_items: dropped.0,
-            dropped_tokens: dropped.1,
-            context,
-        })
     }
 }
 
@@ -352,45 +313,4 @@ fn fingerprint(key: IdempotencyKey, write: Write, items: &[NewItem]) -> Idempote
         key,
         fingerprint: hash.finalize().into(),
     }
-}
-
-/// A window that ends at its own bounds instead of the budget would drop what nobody asked to drop.
-fn refuse_bounded(window: &Window, item_bytes_max: u64) -> Result<()> {
-    let items = window.items.len() as u64;
-    let bytes: u64 = window.items.iter().map(|item| item.body.len() as u64).sum();
-    let (what, actual, limit) = if items >= u64::from(window::ITEMS_MAX) {
-        (
-            "what would stay in items",
-            items,
-            u64::from(window::ITEMS_MAX) - 1,
-        )
-    } else if bytes + item_bytes_max > window::BYTES_MAX {
-        (
-            "what would stay in bytes",
-            bytes,
-            window::BYTES_MAX.saturating_sub(item_bytes_max),
-        )
-    } else {
-        return Ok(());
-    };
-    Err(Error::TooLarge {
-        what: what.into(),
-        actual,
-        limit,
-    })
-}
-
-/// Ascending seqs as ranges.
-fn ranges(seqs: impl Iterator<Item = Seq>) -> Vec<SeqRange> {
-    let mut ranges: Vec<SeqRange> = Vec::new();
-    for seq in seqs {
-        match ranges.last_mut() {
-            Some(range) if range.last + 1 == seq => range.last = seq,
-            _ => ranges.push(SeqRange {
-                first: seq,
-                last: seq,
-            }),
-        }
-    }
-    ranges
 }

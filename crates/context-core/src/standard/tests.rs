@@ -20,8 +20,7 @@ async fn a_truncation_drops_nothing_of_a_context_that_is_longer_than_a_window_an
     }
     let request = TruncateRequest {
         max_tokens: u64::MAX,
-        expected: None,
-        dry_run: false,
+        ..TruncateRequest::default()
     };
     let truncation = manager.truncate(&key, request).await.unwrap().value;
     assert_eq!(truncation.dropped_items, 0);

@@ -3,13 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use contextkeep_core::store::ListQuery;
-use contextkeep_core::{Context, Origin, TruncateRequest};
+use contextkeep_core::{Context, Origin};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{
-    ContextBody, ContextList, CreateContext, Fork, PatchContext, Strategy, Truncate, TruncationBody,
-};
+use super::dto::{ContextBody, ContextList, CreateContext, Fork, PatchContext, Truncate, TruncationBody};
 use super::extract::{Body, Key, Params, if_match};
 use super::problem::{Problem, ProblemDocument};
 use super::{Answered, Rest, json, tagged};
@@ -153,33 +151,17 @@ async fn fork(State(rest): State<Rest>, Key(key): Key, body: Body) -> Answered {
     ))
 }
 
-/// Drop the oldest turns until the budget holds. Nothing is lost physically until the next purge.
+/// Drop items until the budget holds: by age, kind, importance or relevance, calls always with their results.
+///
+/// What is dropped can be read and found no longer, except in forks that share it; the sweep of `retention` then removes
+/// what nothing reaches from the disk. `dry_run` says what would go.
 #[utoipa::path(post, path = "/v1/contexts/{id}/truncate", tag = "contexts", params(("id" = String, Path), ("If-Match" = Option<String>, Header)), request_body = Truncate,
     responses((status = 200, body = TruncationBody<'_>), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
 async fn truncate(State(rest): State<Rest>, Key(key): Key, headers: HeaderMap, body: Body) -> Answered {
-    let expected = if_match(&headers)?;
-    let Truncate {
-        max_tokens,
-        strategy: Strategy::OldestFirst,
-        dry_run,
-    } = body.json()?;
-    let done = rest
-        .manager
-        .truncate(
-            &key,
-            TruncateRequest {
-                max_tokens,
-                expected,
-                dry_run,
-            },
-        )
-        .await?;
+    let request = body.json::<Truncate>()?.request(if_match(&headers)?)?;
+    let done = rest.manager.truncate(&key, request).await?;
     let context = &done.value.context;
-    let answer = TruncationBody {
-        dropped_items: done.value.dropped_items,
-        dropped_tokens: done.value.dropped_tokens,
-        context: ContextBody::from(context),
-    };
+    let answer = TruncationBody::from(&done.value);
     Ok(tagged(
         json(StatusCode::OK, &answer, done.origin),
         context.version,

@@ -6,10 +6,11 @@
 )]
 
 use contextkeep_core::item::NewItem;
-use contextkeep_core::store::{Appended, Hit, ItemPage};
+use contextkeep_core::store::{Appended, Hit, ItemPage, SeqRange};
+use contextkeep_core::truncate::Strategy;
 use contextkeep_core::{
     Context, ContextId, ContextPatch, Error, Invalid, Item, JsonObject, NewContext, Result, Timestamp,
-    Tokenizer, Window,
+    Tokenizer, TruncateRequest, Truncation, Version, Window,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -181,23 +182,38 @@ pub(crate) fn parse_items<'text>(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Truncate {
-    /// Whole turns are dropped, oldest first, until the tokens are at most this. Instructions and pinned items stay.
-    pub(crate) max_tokens: u64,
-    /// Only `oldest_first`.
-    #[serde(default)]
-    pub(crate) strategy: Strategy,
+    /// Items are dropped until the tokens are at most this. Instructions and pinned items stay, a call stays with its
+    /// results, and of the newest turn at least its beginning and its end.
+    max_tokens: u64,
+    /// What goes first. `oldest_first` (the default): whole turns. `preserving_user`: tool exchanges and what the model
+    /// said; what the user said after all of that. `tool_results_first`: calls with their results; other items after all
+    /// of these. `importance`: the least important; 0.5 where an item names none. `relevance`: what has least to do with
+    /// `query`, by its words. The oldest first among equals. All but `oldest_first` read the whole context, which may have
+    /// at most 20,000 items and 16 MiB.
+    #[schema(example = "oldest_first")]
+    strategy: Option<String>,
+    /// What the rest is needed for; `relevance` needs it, the others refuse it. At most 8 KiB.
+    query: Option<String>,
     /// Only say what would be dropped.
     #[serde(default)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
 }
 
-/// How to choose what is dropped.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Strategy {
-    /// Whole turns, oldest first.
-    #[default]
-    OldestFirst,
+impl Truncate {
+    pub(crate) fn request(self, expected: Option<Version>) -> Result<TruncateRequest> {
+        Ok(TruncateRequest {
+            max_tokens: self.max_tokens,
+            strategy: self
+                .strategy
+                .as_deref()
+                .map(Strategy::parse)
+                .transpose()?
+                .unwrap_or_default(),
+            query: self.query,
+            expected,
+            dry_run: self.dry_run,
+        })
+    }
 }
 
 /// What to look for.
@@ -379,9 +395,43 @@ pub(crate) struct HitBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Truncation)]
 pub(crate) struct TruncationBody<'context> {
-    pub(crate) dropped_items: u64,
-    pub(crate) dropped_tokens: u64,
-    pub(crate) context: ContextBody<'context>,
+    dropped_items: u64,
+    dropped_tokens: u64,
+    /// The seqs of which nothing is left, oldest first; the first 64 ranges. What was left out of the middle before
+    /// counts as well.
+    dropped_ranges: Vec<RangeBody>,
+    /// Whether there are more ranges.
+    more_ranges: bool,
+    context: ContextBody<'context>,
+}
+
+impl<'context> From<&'context Truncation> for TruncationBody<'context> {
+    fn from(truncation: &'context Truncation) -> Self {
+        Self {
+            dropped_items: truncation.dropped_items,
+            dropped_tokens: truncation.dropped_tokens,
+            dropped_ranges: truncation.dropped_ranges.iter().map(RangeBody::from).collect(),
+            more_ranges: truncation.more_ranges,
+            context: ContextBody::from(&truncation.context),
+        }
+    }
+}
+
+/// Seqs from first to last, both included.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SeqRange)]
+pub(crate) struct RangeBody {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+impl From<&SeqRange> for RangeBody {
+    fn from(range: &SeqRange) -> Self {
+        Self {
+            first_seq: range.first,
+            last_seq: range.last,
+        }
+    }
 }
 
 /// Writes JSON whose items are copied as they are: neither parsed nor serialised again.

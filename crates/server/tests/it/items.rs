@@ -185,6 +185,64 @@ fn a_dry_truncation_only_says_what_a_real_one_does() {
 }
 
 #[test]
+fn each_strategy_drops_what_it_names_and_a_wrong_one_is_told_all_five() {
+    let server = server();
+    let client = server.client();
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "t", "type": "function",
+        "function": {"name": "look", "arguments": "{}"}}]});
+    let conversation = json!([
+        {"role": "user", "content": "where is my order"}, call,
+        {"role": "tool", "tool_call_id": "t", "content": "on a ship"},
+        {"role": "assistant", "content": "it is on a ship", "importance": 0.1},
+        {"role": "user", "content": "thanks"}, {"role": "assistant", "content": "bye"}
+    ]);
+    append(&client, &[], &conversation).ok();
+    let tokens = client.get("/v1/contexts/c").ok()["tokens"].as_u64().unwrap();
+    for (strategy, query, gone) in [
+        ("oldest_first", "", (1, 4)),
+        ("preserving_user", "", (2, 3)),
+        ("tool_results_first", "", (2, 3)),
+        ("importance", "", (4, 4)),
+        ("relevance", r#","query":"order it is""#, (2, 3)),
+    ] {
+        let body = format!(
+            r#"{{"max_tokens":{},"strategy":"{strategy}","dry_run":true{query}}}"#,
+            tokens - 1
+        );
+        let done = client.post("/v1/contexts/c/truncate", body).ok();
+        let range = json!([{"first_seq": gone.0, "last_seq": gone.1}]);
+        assert_eq!(
+            (&done["dropped_ranges"], &done["more_ranges"]),
+            (&range, &json!(false)),
+            "{strategy}"
+        );
+    }
+    let wrong = client.post(
+        "/v1/contexts/c/truncate",
+        r#"{"max_tokens":9,"strategy":"newest"}"#,
+    );
+    let hint = wrong.problem_in(422, "invalid", "strategy")["hint"].to_string();
+    for name in [
+        "oldest_first",
+        "preserving_user",
+        "tool_results_first",
+        "importance",
+        "relevance",
+    ] {
+        assert!(hint.contains(name), "{hint}");
+    }
+    for body in [
+        r#"{"max_tokens":9,"strategy":"relevance"}"#,
+        r#"{"max_tokens":9,"query":"order"}"#,
+        r#"{"max_tokens":9,"strategy":"relevance","query":"?"}"#,
+    ] {
+        client
+            .post("/v1/contexts/c/truncate", body)
+            .problem_in(422, "invalid", "query");
+    }
+}
+
+#[test]
 fn a_window_keeps_instructions_and_pins_and_fits() {
     let server = server();
     let client = server.client();
