@@ -60,7 +60,9 @@ macro_rules! store_contract {
             dropped_appends_do_not_block, heads_come_in_the_order_of_the_ids, appends_of_many_have_their_own_outcomes,
             appends_of_many_keep_their_order, a_key_twice_in_a_batch_is_used_once,
             deletes_of_many_have_their_own_outcomes, deletes_of_many_leave_what_one_leaves,
-            many_stay_inside_their_tenant, truncations_leave_the_rest_as_it_was, truncations_are_conditional
+            many_stay_inside_their_tenant, truncations_leave_the_rest_as_it_was, truncations_are_conditional,
+            contexts_truncate_themselves_as_they_want, the_way_to_truncate_is_a_field_like_others,
+            forks_are_listed_and_remember_their_parent, searches_filter_by_time_and_role
         );
     };
     (@cases $attributes:tt $make:path; $($case:ident),+) => {$(
@@ -219,6 +221,8 @@ fn searching(query: &str) -> SearchQuery {
         query: Query::parse(query).unwrap(),
         context: None,
         role: None,
+        since: None,
+        until: None,
         offset: 0,
         limit: 100,
     }

@@ -13,7 +13,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Hit, ItemPage, ItemQuery, ListQuery, Order, Purged,
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
-use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version, json};
+use crate::{Context, ContextPatch, ForkedFrom, Item, NewContext, NewItem, Seq, Timestamp, Version, json};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl FakeStore {
         &self,
         tenant: &TenantId,
         new: NewContext,
-        shared: Option<(Vec<Item>, Seq)>,
+        shared: Option<(ForkedFrom, Vec<Item>)>,
     ) -> Result<Created> {
         let now = self.clock.now();
         let id = new.id.clone().unwrap_or_else(ContextId::generate);
@@ -104,8 +104,9 @@ impl FakeStore {
         }
         let mut entry = new_entry(id, new, now);
         entry.context.version = version + 1;
-        if let Some((items, next_seq)) = shared {
-            entry.context.next_seq = next_seq;
+        if let Some((parent, items)) = shared {
+            entry.context.next_seq = parent.at_seq + 1;
+            entry.context.forked_from = Some(parent);
             entry.set_items(items);
         }
         let context = entry.context.clone();
@@ -361,7 +362,11 @@ impl ContextStore for FakeStore {
         }
         let new = new.forked_from(&parent)?;
         let items = items.into_iter().filter(|item| item.seq <= at).collect();
-        self.insert(&key.tenant, new, Some((items, at + 1)))
+        let parent = ForkedFrom {
+            id: parent.id,
+            at_seq: at,
+        };
+        self.insert(&key.tenant, new, Some((parent, items)))
     }
 
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
@@ -440,6 +445,12 @@ impl ContextStore for FakeStore {
             .filter(|context| query.labels.iter().all(|label| context.labels.contains(label)))
             .filter(|context| {
                 query
+                    .forked_from
+                    .as_ref()
+                    .is_none_or(|id| context.forked_from.as_ref().map(|parent| &parent.id) == Some(id))
+            })
+            .filter(|context| {
+                query
                     .after
                     .as_ref()
                     .is_none_or(|after| place(context) < (after.created_at, after.id.clone()))
@@ -465,7 +476,7 @@ impl ContextStore for FakeStore {
             .filter(|(key, entry)| key.tenant == *tenant && entry.is_there(now))
             .filter(|(key, _)| query.context.as_ref().is_none_or(|id| *id == key.id))
             .flat_map(|(key, entry)| entry.items.iter().map(|item| (key.id.clone(), item.clone())))
-            .filter(|(_, item)| query.role.is_none_or(|role| item.traits.role == role))
+            .filter(|(_, item)| query.admits(item))
             .map(|(context, item)| (searchable_text(&item.body), context, item))
             .filter(|(text, ..)| query.query.matches(text))
             .map(|(text, context, item)| Hit {

@@ -1,5 +1,6 @@
 //! The manager that goes straight to a store.
 
+mod automatic;
 mod many;
 #[cfg(test)]
 mod tests;
@@ -30,18 +31,23 @@ const MINIMUM_ITEMS: u32 = 512;
 /// tokenizer meanwhile.
 const COUNTS_MAX: usize = 3;
 
-/// Serves every operation from one store. Keeps no state of its own, so that any number of them may share
-/// the store.
-#[derive(Debug)]
+/// Serves every operation from one store. Keeps nothing that decides anything, so that any number of them may share the
+/// store. Its clones are one manager.
+#[derive(Clone, Debug)]
 pub struct StandardContextManager {
     store: Arc<dyn ContextStore>,
     limits: LimitSettings,
+    automatic: Arc<automatic::Automatic>,
 }
 
 impl StandardContextManager {
     /// A manager over this store.
     pub fn new(store: Arc<dyn ContextStore>, limits: LimitSettings) -> Self {
-        Self { store, limits }
+        Self {
+            store,
+            limits,
+            automatic: automatic::Automatic::new(),
+        }
     }
 
     /// Counts the items and writes them, once more if the context counts otherwise. The first guess saves a
@@ -148,6 +154,9 @@ impl ContextManager for StandardContextManager {
     async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
         refuse_empty(&request.items)?;
         let appended = self.counted(key, request, Write::Append).await?;
+        if appended.over_budget {
+            self.is_over_budget(key);
+        }
         Ok(seen(key, appended.version, appended))
     }
 
@@ -160,7 +169,11 @@ impl ContextManager for StandardContextManager {
         let outcomes = many::append(self.store.as_ref(), &self.limits, tenant, requests).await;
         for (id, outcome) in ids.iter().zip(&outcomes) {
             if let Ok(appended) = outcome {
-                note(&(tenant, id).into(), appended.version);
+                let key = (tenant, id).into();
+                note(&key, appended.version);
+                if appended.over_budget {
+                    self.is_over_budget(&key);
+                }
             }
         }
         answer(outcomes)
@@ -205,6 +218,13 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
+        if let (Some(since), Some(until)) = (query.since, query.until)
+            && since >= until
+        {
+            return Err(Invalid::new("until", format!("is not after since, {since}"))
+                .hint("since is the first moment that counts, until the first that does not")
+                .into());
+        }
         self.store.search(tenant, query).await.map(answer)
     }
 

@@ -123,7 +123,7 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
         expected: Option<Version>,
     ) -> Result<Context>;
 
-    /// Creates a context that shares the items of `key` up to `at`. Nothing is copied.
+    /// Creates a context that shares the items of `key` up to `at`, and remembers that it does. Nothing is copied.
     async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created>;
 
     /// A page of items in order.
@@ -287,6 +287,8 @@ pub struct ListQuery {
     pub session_id: Option<String>,
     /// Only those with all of these labels.
     pub labels: Vec<String>,
+    /// Only forks of this one, which may be gone.
+    pub forked_from: Option<ContextId>,
     /// Only those after this place in the order.
     pub after: Option<ListPosition>,
     /// Most contexts.
@@ -320,10 +322,23 @@ pub struct SearchQuery {
     pub context: Option<ContextId>,
     /// Only items of this role.
     pub role: Option<Role>,
+    /// Only items acknowledged at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only items acknowledged before this time.
+    pub until: Option<Timestamp>,
     /// Skip so many hits.
     pub offset: u32,
     /// Most hits.
     pub limit: u32,
+}
+
+impl SearchQuery {
+    /// Whether an item passes the filters; the definition that every store's statement has to agree with.
+    pub fn admits(&self, item: &Item) -> bool {
+        self.role.is_none_or(|role| item.traits.role == role)
+            && self.since.is_none_or(|since| item.created_at >= since)
+            && self.until.is_none_or(|until| item.created_at < until)
+    }
 }
 
 /// One hit.

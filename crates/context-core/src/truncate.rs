@@ -95,6 +95,55 @@ impl Strategy {
     }
 }
 
+/// What a context does by itself when an append has put it over its budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AutoTruncation {
+    /// Nothing: it grows.
+    #[default]
+    None,
+    /// It is truncated by this strategy, down to [`AutoTruncation::target`]. [`Strategy::Relevance`] measures against
+    /// what the user said last.
+    By(Strategy),
+}
+
+impl AutoTruncation {
+    /// Stable name, used on both faces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::By(strategy) => strategy.as_str(),
+        }
+    }
+
+    /// Reads [`AutoTruncation::as_str`] back.
+    ///
+    /// # Errors
+    /// `Invalid` on the field `truncation`, with all names.
+    pub fn parse(name: &str) -> Result<Self> {
+        if name == Self::None.as_str() {
+            return Ok(Self::None);
+        }
+        Strategy::parse(name).map(Self::By).map_err(|_| {
+            Invalid::new("truncation", format!("{name:?} is not a way to truncate"))
+                .hint(format!("use none, {}", Strategy::names()))
+                .into()
+        })
+    }
+
+    /// What a store writes; nothing stands for [`AutoTruncation::None`].
+    pub(crate) fn stored(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::By(strategy) => Some(strategy.as_str()),
+        }
+    }
+
+    /// The low-water mark: four fifths of the budget. The next appends have room, so that not each of them truncates.
+    pub const fn target(max_tokens: u64) -> u64 {
+        max_tokens - max_tokens / 5
+    }
+}
+
 /// What of a context stays and what goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -23,10 +23,11 @@ const TEXT: Type = Type::TEXT;
 pub(super) static TABLES: [Table; 8] = [
     Table {
         select: "SELECT c.ctx_no, c.created_at, c.deleted_at, t.id, c.id, c.agent_id, c.session_id, c.model_id, c.name,
-                        c.description, c.metadata, c.labels
+                        c.description, c.metadata, c.labels, c.truncation, c.forked_from, c.forked_at
                  FROM contexts c JOIN tenants t USING (tenant_no)",
         copy: "COPY contextkeep.contexts (ctx_no, created_at, deleted_at, tenant, id, agent_id, session_id, model_id,
-                                          name, description, metadata, labels) FROM STDIN BINARY",
+                                          name, description, metadata, labels, truncation, forked_from, forked_at)
+               FROM STDIN BINARY",
         types: &[
             INT8,
             INT8,
@@ -40,6 +41,9 @@ pub(super) static TABLES: [Table; 8] = [
             TEXT,
             TEXT,
             Type::TEXT_ARRAY,
+            TEXT,
+            TEXT,
+            INT8,
         ],
     },
     Table {

@@ -5,9 +5,9 @@
     expect(clippy::wildcard_imports, reason = "the suite is one module in several rooms")
 )]
 use super::*;
-use crate::manager::{ContextManager, TruncateRequest};
+use crate::manager::{AppendRequest, ContextManager, TruncateRequest};
 use crate::settings::LimitSettings;
-use crate::truncate::Strategy;
+use crate::truncate::{AutoTruncation, Strategy};
 use crate::{StandardContextManager, WindowRequest};
 
 fn manager(t: &Subject) -> StandardContextManager {
@@ -126,6 +126,103 @@ async fn found_if_kept(t: &Subject, id: &str, gone: &[(Seq, String)], stays: &[(
             assert_eq!(t.found(&word, Some(id)).await, [(id.to_owned(), *seq)], "{word}");
         }
     }
+}
+
+/// Appends turns of a question and an answer until a context has been over its budget several times.
+async fn overfilled(t: &Subject, id: &str, truncation: AutoTruncation) -> (ContextKey, u64) {
+    let context = NewContext {
+        truncation: Some(truncation),
+        max_tokens: Some(400),
+        ..new(id)
+    };
+    assert!(t.store.create(&t.tenant, context).await.unwrap().is_new);
+    let (key, manager) = (t.key(id), manager(t));
+    for turn in 0..30 {
+        let answer = serde_json::json!({"role": "assistant", "content": format!("answer {turn} {}", "word ".repeat(10))});
+        let bodies = [said(&format!("question {turn}")), answer.to_string()];
+        let items = bodies.map(|body| NewItem::parse(&body, 1 << 20).unwrap()).into();
+        let request = AppendRequest {
+            items,
+            expected: None,
+            idempotency_key: None,
+        };
+        let appended = manager.append(&key, request).await.unwrap().value;
+        assert_eq!(appended.last_seq, 2 * turn + 2);
+        manager.settled().await;
+    }
+    (key, 400)
+}
+
+pub async fn contexts_truncate_themselves_as_they_want(t: Subject) {
+    for strategy in Strategy::ALL {
+        let (key, budget) = overfilled(&t, strategy.as_str(), AutoTruncation::By(strategy)).await;
+        let head = t.head(&key).await;
+        assert_eq!(head.truncation, AutoTruncation::By(strategy));
+        assert!(head.tokens <= budget, "{strategy:?}: {}", head.tokens);
+        assert!(
+            head.tokens > budget / 2,
+            "{strategy:?}: no more than needed, {}",
+            head.tokens
+        );
+        let kept = t.all(&key).await;
+        assert_eq!(kept.last().unwrap().0, 60, "{strategy:?}: the newest is there");
+        let questions = kept.iter().filter(|(_, body)| body.contains("question")).count();
+        if strategy == Strategy::PreservingUser {
+            assert!(
+                questions > kept.len() / 2,
+                "{strategy:?}: {questions} of {}",
+                kept.len()
+            );
+        }
+    }
+    let (key, budget) = overfilled(&t, "none", AutoTruncation::None).await;
+    let head = t.head(&key).await;
+    assert_eq!((head.truncation, head.item_count), (AutoTruncation::None, 60));
+    assert!(head.tokens > budget);
+}
+
+pub async fn the_way_to_truncate_is_a_field_like_others(t: Subject) {
+    let policy = AutoTruncation::By(Strategy::Importance);
+    let asked = NewContext {
+        truncation: Some(policy),
+        ..new("a")
+    };
+    assert_eq!(
+        t.store
+            .create(&t.tenant, asked.clone())
+            .await
+            .unwrap()
+            .context
+            .truncation,
+        policy
+    );
+    assert!(!t.store.create(&t.tenant, asked).await.unwrap().is_new);
+    assert!(
+        !t.store.create(&t.tenant, new("a")).await.unwrap().is_new,
+        "nothing said, nothing differs"
+    );
+    let other = NewContext {
+        truncation: Some(AutoTruncation::None),
+        ..new("a")
+    };
+    assert!(matches!(
+        t.store.create(&t.tenant, other).await,
+        Err(Error::ContextDiffers { field: "truncation" })
+    ));
+    let fork = t
+        .store
+        .fork(&t.key("a"), Seq::MAX, new("f"))
+        .await
+        .unwrap()
+        .context;
+    assert_eq!(fork.truncation, policy, "a fork does as its parent");
+    let patch = ContextPatch {
+        truncation: Some(AutoTruncation::None),
+        ..ContextPatch::default()
+    };
+    t.store.update(&t.key("a"), patch, None).await.unwrap();
+    assert_eq!(t.head(&t.key("a")).await.truncation, AutoTruncation::None);
+    assert_eq!(t.head(&t.key("f")).await.truncation, policy);
 }
 
 pub async fn truncations_are_conditional(t: Subject) {

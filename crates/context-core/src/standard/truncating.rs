@@ -3,6 +3,7 @@
 use super::{StandardContextManager, off_the_reactor};
 use crate::error::{Error, Invalid, Result};
 use crate::id::ContextKey;
+use crate::item::searchable_text;
 use crate::manager::{TruncateRequest, Truncation};
 use crate::store::{ContextStore, ItemQuery, Order};
 use crate::truncate::{self, Plan, Strategy, Wanted};
@@ -17,25 +18,16 @@ const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 impl StandardContextManager {
     /// Drops items until the budget holds.
     pub(super) async fn truncated(&self, key: &ContextKey, request: TruncateRequest) -> Result<Truncation> {
-        let wanted = wanted(&request)?;
+        let wish = wish(&request)?;
         let context = self.store.head(key).await?;
         // A window is also bounded in items and bytes; a context within its budget must lose nothing to that.
         if context.tokens <= request.max_tokens {
             expect(&context, request.expected)?;
             return Ok(truncation(context, &Plan::default()));
         }
-        let (plan, version) = match request.strategy {
-            Strategy::OldestFirst => self.oldest_turns(key, request.max_tokens).await?,
-            strategy => {
-                let items = read(self.store.as_ref(), key, &context).await?;
-                let bytes = items.iter().map(|item| item.body.len()).sum();
-                let max_tokens = request.max_tokens;
-                let plan = off_the_reactor(bytes, move || {
-                    truncate::plan(&items, max_tokens, strategy, wanted.as_ref())
-                });
-                (plan.await??, context.version)
-            }
-        };
+        let (plan, version) = self
+            .choose(key, &context, request.max_tokens, request.strategy, wish)
+            .await?;
         if request.dry_run || plan.dropped_items == 0 {
             expect(&context, request.expected)?;
             return Ok(truncation(context, &plan));
@@ -47,6 +39,31 @@ impl StandardContextManager {
             context: after,
             ..truncation(context, &plan)
         })
+    }
+
+    /// What to drop of a context that is over a budget, and the version that the choice is made at.
+    pub(super) async fn choose(
+        &self,
+        key: &ContextKey,
+        context: &Context,
+        max_tokens: u64,
+        strategy: Strategy,
+        wish: Wish,
+    ) -> Result<(Plan, Version)> {
+        if strategy == Strategy::OldestFirst {
+            return self.oldest_turns(key, max_tokens).await;
+        }
+        let items = read(self.store.as_ref(), key, context).await?;
+        let bytes = items.iter().map(|item| item.body.len()).sum();
+        let plan = off_the_reactor(bytes, move || {
+            let wanted = match wish {
+                Wish::Nothing => None,
+                Wish::Words(wanted) => Some(wanted),
+                Wish::LastSaid => last_said(&items),
+            };
+            truncate::plan(&items, max_tokens, strategy, wanted.as_ref())
+        });
+        Ok((plan.await??, context.version))
     }
 
     /// What a window of that budget leaves out.
@@ -69,14 +86,30 @@ impl StandardContextManager {
     }
 }
 
-/// What relevance is measured against. A query that would be ignored is refused.
-fn wanted(request: &TruncateRequest) -> Result<Option<Wanted>> {
+/// What relevance is measured against.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// The strategy does not ask.
+    Nothing,
+    /// These words.
+    Words(Wanted),
+    /// What the user said last.
+    LastSaid,
+}
+
+fn last_said(items: &[Item]) -> Option<Wanted> {
+    let said = items.iter().rfind(|item| item.traits.starts_turn())?;
+    Wanted::of(&searchable_text(&said.body))
+}
+
+/// What a request measures relevance against. A query that would be ignored is refused.
+fn wish(request: &TruncateRequest) -> Result<Wish> {
     match (request.strategy, &request.query) {
-        (Strategy::Relevance, Some(query)) => Wanted::parse(query).map(Some),
+        (Strategy::Relevance, Some(query)) => Wanted::parse(query).map(Wish::Words),
         (Strategy::Relevance, None) => Err(Invalid::new("query", "is missing")
             .hint("say what the context is still needed for; strategy relevance keeps what has those words")
             .into()),
-        (_, None) => Ok(None),
+        (_, None) => Ok(Wish::Nothing),
         (strategy, Some(_)) => {
             let problem = format!("has no meaning for strategy {}", strategy.as_str());
             Err(Invalid::new("query", problem)

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use contextkeep_core::store::ListQuery;
-use contextkeep_core::{Context, Origin};
+use contextkeep_core::{Context, ContextId, Error, Invalid, Origin};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -58,6 +58,7 @@ fn created_response(context: &Context, is_new: bool, origin: Origin) -> Response
     params(
         ("agent_id" = Option<String>, Query, description = "Only this agent's"),
         ("session_id" = Option<String>, Query, description = "Only this session's"),
+        ("forked_from" = Option<String>, Query, description = "Only forks of the context with this id, which may be gone"),
         ("label" = Option<Vec<String>>, Query, description = "Only those with this label; repeat it for several, all of which must be there"),
         ("limit" = Option<u32>, Query, description = "Contexts on a page: 50 if absent"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before")),
@@ -68,6 +69,7 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         params.one("session_id")?,
         params.all("label"),
     );
+    let forked_from = params.one("forked_from")?;
     let limit = params.limit(PAGE, rest.limits.page_items)?;
     let cursor = params.one("cursor")?;
     params.finish()?;
@@ -76,6 +78,7 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         "list",
         agent_id.as_deref().unwrap_or_default(),
         session_id.as_deref().unwrap_or_default(),
+        forked_from.as_deref().unwrap_or_default(),
     ];
     question.extend(labels.iter().map(String::as_str));
     let after = cursor
@@ -85,6 +88,7 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         agent_id: agent_id.clone(),
         session_id: session_id.clone(),
         labels: labels.clone(),
+        forked_from: forked_from.as_deref().map(parent).transpose()?,
         after,
         limit,
     };
@@ -96,6 +100,17 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         next_cursor: next,
     };
     Ok(json(StatusCode::OK, &list, page.origin))
+}
+
+fn parent(id: &str) -> Result<ContextId, Problem> {
+    ContextId::parse(id).map_err(|error| match error {
+        Error::Invalid(invalid) => Error::from(Invalid {
+            field: "forked_from".into(),
+            ..invalid
+        })
+        .into(),
+        error => error.into(),
+    })
 }
 
 /// Read a context's head: everything but its items.
@@ -138,9 +153,7 @@ async fn delete(State(rest): State<Rest>, Key(key): Key, headers: HeaderMap) -> 
 async fn fork(State(rest): State<Rest>, Key(key): Key, body: Body) -> Answered {
     let fork = body.json::<Fork<'_>>()?;
     let new = fork.context.parse().map_err(|error| match error {
-        contextkeep_core::Error::Invalid(invalid) => {
-            Problem::from(contextkeep_core::Error::from(invalid.under("context")))
-        }
+        Error::Invalid(invalid) => Problem::from(Error::from(invalid.under("context"))),
         other => other.into(),
     })?;
     let created = rest.manager.fork(&key, fork.at, new).await?;

@@ -7,10 +7,10 @@
 
 use contextkeep_core::item::NewItem;
 use contextkeep_core::store::{Appended, Hit, ItemPage, SeqRange};
-use contextkeep_core::truncate::Strategy;
+use contextkeep_core::truncate::{AutoTruncation, Strategy};
 use contextkeep_core::{
-    Context, ContextId, ContextPatch, Error, Invalid, Item, JsonObject, NewContext, Result, Timestamp,
-    Tokenizer, TruncateRequest, Truncation, Version, Window,
+    Context, ContextId, ContextPatch, Error, ForkedFrom, Invalid, Item, JsonObject, NewContext, Result,
+    Timestamp, Tokenizer, TruncateRequest, Truncation, Version, Window,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -38,6 +38,10 @@ pub(crate) struct CreateContext<'body> {
     max_tokens: Option<u64>,
     /// `o200k_base` (the default), `cl100k_base` or `estimate`. Fixed for the life of the context.
     tokenizer: Option<String>,
+    /// What happens by itself after an append that puts the context over `max_tokens`: `none` (the default), or a
+    /// strategy of truncate, down to four fifths of `max_tokens`. It runs beside the appends and makes a version of its
+    /// own; `relevance` goes by what the user said last.
+    truncation: Option<String>,
     /// RFC 3339. From then on the context is gone.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Option<Timestamp>,
@@ -59,6 +63,11 @@ impl CreateContext<'_> {
             labels: self.labels,
             max_tokens: self.max_tokens,
             tokenizer: self.tokenizer.as_deref().map(tokenizer).transpose()?,
+            truncation: self
+                .truncation
+                .as_deref()
+                .map(AutoTruncation::parse)
+                .transpose()?,
             expires_at: self.expires_at,
         })
     }
@@ -108,6 +117,10 @@ pub(crate) struct PatchContext<'body> {
     #[schema(value_type = Option<Vec<String>>)]
     labels: Option<Option<Vec<String>>>,
     max_tokens: Option<u64>,
+    /// `none`, or a strategy of truncate; `null` means `none`.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    truncation: Option<Option<String>>,
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Option<Timestamp>>,
@@ -128,6 +141,11 @@ impl PatchContext<'_> {
             metadata,
             labels: self.labels.map(Option::unwrap_or_default),
             max_tokens: self.max_tokens,
+            truncation: match self.truncation {
+                None => None,
+                Some(None) => Some(AutoTruncation::None),
+                Some(Some(name)) => Some(AutoTruncation::parse(&name)?),
+            },
             expires_at: self.expires_at,
         })
     }
@@ -224,6 +242,12 @@ pub(crate) struct Search {
     pub(crate) query: String,
     /// Only items of this role.
     pub(crate) role: Option<String>,
+    /// Only items acknowledged at this time or later, RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only items acknowledged before this time, RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) until: Option<Timestamp>,
     /// Hits on a page: 1 to 100, 20 if absent.
     pub(crate) limit: Option<u32>,
     /// `next_cursor` of the page before.
@@ -249,6 +273,11 @@ pub(crate) struct ContextBody<'context> {
     labels: &'context [String],
     max_tokens: u64,
     tokenizer: &'static str,
+    /// `none`, or the strategy by which it is truncated by itself.
+    truncation: &'static str,
+    /// What it was forked from, as it was then; the parent may be gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<ForkedFromBody<'context>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime)]
     expires_at: Option<Timestamp>,
@@ -266,6 +295,24 @@ pub(crate) struct ContextBody<'context> {
     updated_at: Timestamp,
 }
 
+/// Where a fork parted from its parent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForkedFrom)]
+pub(crate) struct ForkedFromBody<'context> {
+    id: &'context str,
+    /// The last item that was shared.
+    at_seq: u64,
+}
+
+impl<'context> From<&'context ForkedFrom> for ForkedFromBody<'context> {
+    fn from(parent: &'context ForkedFrom) -> Self {
+        Self {
+            id: parent.id.as_str(),
+            at_seq: parent.at_seq,
+        }
+    }
+}
+
 impl<'context> From<&'context Context> for ContextBody<'context> {
     fn from(context: &'context Context) -> Self {
         Self {
@@ -280,6 +327,8 @@ impl<'context> From<&'context Context> for ContextBody<'context> {
             labels: &context.labels,
             max_tokens: context.max_tokens,
             tokenizer: context.tokenizer.as_str(),
+            truncation: context.truncation.as_str(),
+            forked_from: context.forked_from.as_ref().map(ForkedFromBody::from),
             expires_at: context.expires_at,
             version: context.version,
             first_seq: context.first_seq,

@@ -1,7 +1,7 @@
 //! `context_truncate`.
 
 use contextkeep_core::TruncateRequest;
-use contextkeep_core::truncate::Strategy;
+use contextkeep_core::truncate::{AutoTruncation, Strategy};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,31 @@ enum StrategyName {
     ToolResultsFirst,
     Importance,
     Relevance,
+}
+
+/// What a context does by itself.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TruncationName {
+    None,
+    OldestFirst,
+    PreservingUser,
+    ToolResultsFirst,
+    Importance,
+    Relevance,
+}
+
+impl From<TruncationName> for AutoTruncation {
+    fn from(name: TruncationName) -> Self {
+        match name {
+            TruncationName::None => Self::None,
+            TruncationName::OldestFirst => Self::By(Strategy::OldestFirst),
+            TruncationName::PreservingUser => Self::By(Strategy::PreservingUser),
+            TruncationName::ToolResultsFirst => Self::By(Strategy::ToolResultsFirst),
+            TruncationName::Importance => Self::By(Strategy::Importance),
+            TruncationName::Relevance => Self::By(Strategy::Relevance),
+        }
+    }
 }
 
 impl From<StrategyName> for Strategy {
