@@ -13,6 +13,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Hit, ItemPage, ItemQuery, ListQuery, Order, Purged,
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
+use crate::summary::{PER_CONTEXT_MAX, Summary};
 use crate::{Context, ContextPatch, ForkedFrom, Item, NewContext, NewItem, Seq, Timestamp, Version, json};
 
 /// See the [module](self).
@@ -29,6 +30,7 @@ struct Entry {
     items: Vec<Item>,
     client_ids: HashMap<ClientId, (Item, Appended)>,
     keys: HashMap<IdempotencyKey, ([u8; 32], Appended, Timestamp)>,
+    summaries: Vec<Summary>,
 }
 
 impl Entry {
@@ -49,6 +51,7 @@ impl Entry {
         self.context.version += 1;
         self.client_ids.clear();
         self.keys.clear();
+        self.summaries.clear();
         self.set_items(Vec::new());
     }
 }
@@ -125,6 +128,7 @@ fn new_entry(id: ContextId, new: NewContext, now: Timestamp) -> Entry {
         items: Vec::new(),
         client_ids: HashMap::new(),
         keys: HashMap::new(),
+        summaries: Vec::new(),
     }
 }
 
@@ -316,6 +320,7 @@ impl ContextStore for FakeStore {
             }
             expect(entry, append.expected)?;
             entry.client_ids.clear();
+            entry.summaries.clear();
             entry.set_items(Vec::new());
             let appended = add(entry, &append.items.iter().collect::<Vec<_>>(), now);
             remember(entry, &append, appended, now);
@@ -424,6 +429,30 @@ impl ContextStore for FakeStore {
                 run: run.to_vec(),
                 before,
             })
+        })
+    }
+
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>> {
+        self.with(key, |entry, _| {
+            let mut all = entry.summaries.clone();
+            all.sort_by_key(|one| (one.kind, one.range.first, one.range.last));
+            Ok(all)
+        })
+    }
+
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
+        self.with(key, |entry, now| {
+            let summary = Summary {
+                created_at: now,
+                ..summary
+            };
+            let all = &mut entry.summaries;
+            all.retain(|one| (one.kind, one.range) != (summary.kind, summary.range));
+            all.push(summary.clone());
+            all.sort_by_key(|one| (one.created_at, one.range.last, one.range.first, one.kind));
+            let surplus = all.len().saturating_sub(PER_CONTEXT_MAX);
+            all.drain(..surplus);
+            Ok(summary)
         })
     }
 

@@ -13,6 +13,7 @@ pub mod session;
 pub mod settings;
 mod standard;
 pub mod store;
+pub mod summary;
 mod tokens;
 pub mod truncate;
 pub mod window;

@@ -8,6 +8,7 @@ use crate::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, SeqRange,
     StoreHealth,
 };
+use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::truncate::Strategy;
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Version, Window, WindowRequest};
 
@@ -145,6 +146,11 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<Answer<ItemPage>>;
     /// The part that fits a token budget.
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>>;
+    /// A summary of a range, or of what the context's own window leaves out; `None` if that is nothing. Made without any
+    /// model, and kept; a client's own for the same range is preferred.
+    async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>>;
+    /// Keeps a client's summary of a range.
+    async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>>;
     /// A page of contexts.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>>;
     /// A page of hits.

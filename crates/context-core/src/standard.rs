@@ -2,6 +2,7 @@
 
 mod automatic;
 mod many;
+mod summarising;
 #[cfg(test)]
 mod tests;
 mod truncating;
@@ -20,6 +21,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
     SearchPage, SearchQuery, StoreHealth, TailQuery, repeated_client_id,
 };
+use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{self, Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
 
@@ -205,6 +207,16 @@ impl ContextManager for StandardContextManager {
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Window>> {
         let window = self.assemble(key, request).await?;
         Ok(seen(key, window.version, window))
+    }
+
+    async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>> {
+        let (context, summary) = Session::strong(self.summarised(key, request)).await?;
+        Ok(seen(key, context.version, summary))
+    }
+
+    async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>> {
+        let (context, summary) = Session::strong(self.supplied(key, put)).await?;
+        Ok(seen(key, context.version, summary))
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::item::Kind;
 use crate::search::Query;
+use crate::summary::Summary;
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Role, Seq, Timestamp, Tokenizer, Version};
 
 /// Items that one segment of a stream holds.
@@ -131,6 +132,14 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
 
     /// The head, the items that are in every window, and the newest items up to a budget, of one moment.
     async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail>;
+
+    /// The summaries that were kept, ours before the client's, by range; at most [`PER_CONTEXT_MAX`](crate::summary::PER_CONTEXT_MAX).
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>>;
+
+    /// Keeps a summary, written now, in the place of the one of this kind and range; answers it with its time. When there are too many, the one that was written
+    /// longest ago goes. It is not a change of the context: its version stays. A truncation leaves summaries; a
+    /// replacement and the context's end take them along.
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary>;
 
     /// A page of contexts, newest first.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage>;

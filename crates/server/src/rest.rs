@@ -11,6 +11,7 @@ mod items;
 mod middleware;
 pub mod problem;
 mod search;
+mod summary;
 mod transfer;
 
 use std::sync::Arc;
@@ -87,6 +88,7 @@ fn documented() -> OpenApiRouter<Rest> {
         .merge(items::routes())
         .merge(batch::routes())
         .merge(search::routes())
+        .merge(summary::routes())
         .merge(transfer::routes())
         .merge(health::routes())
         .merge(admin::routes())

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, Head, int};
 use super::streams::{self, Span};
+use super::summaries;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::{Created, SeqRange};
@@ -277,7 +278,7 @@ fn forget_items(connection: &Connection, ctx_no: i64, stream_no: i64) -> Result<
     connection
         .prepare_cached("DELETE FROM append_keys WHERE ctx_no = ?1")?
         .execute([ctx_no])?;
-    Ok(())
+    summaries::forget(connection, ctx_no)
 }
 
 /// Keeps only some ranges: a new stream that points at what stays.

@@ -5,6 +5,7 @@ use tokio_postgres::types::Type;
 use super::link::{Session, Statement};
 use super::rows::{Head, count, get, head_columns, head_of, int, is_there};
 use super::streams::{self, Span};
+use super::summaries;
 use super::transaction::Outcome;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
@@ -113,6 +114,8 @@ pub(super) async fn create(
         })?;
         let (ctx_no, stream_no, expired) = (get(row, 0)?, get(row, 2)?, get::<bool>(row, 3)?);
         version = count(row, 1)?;
+        // Of a server that knows no summaries yet and deletes during an upgrade.
+        summaries::forget(session, ctx_no).await?;
         if expired {
             // It expired without having been swept: a tombstone that nobody has written yet.
             forget_items(session, ctx_no, stream_no).await?;
@@ -380,7 +383,7 @@ static FORGET_KEYS: Statement = Statement {
 async fn forget_items(session: &Session, ctx_no: i64, stream_no: i64) -> Outcome<()> {
     streams::release(session, stream_no).await?;
     session.execute(&FORGET_KEYS, &[&ctx_no]).await?;
-    Ok(())
+    summaries::forget(session, ctx_no).await
 }
 
 /// Keeps only some ranges: a new stream that points at what stays.
