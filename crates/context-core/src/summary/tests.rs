@@ -86,6 +86,19 @@ fn going_on_keeps_the_goal_and_takes_the_new_request() {
 }
 
 #[test]
+fn exact_counts_are_bounded_as_well() {
+    let facts = |from: u64| -> String {
+        (from..from + 40)
+            .map(|n| format!("R{n}Q-{} costs ${n}.50; ", n * 7919))
+            .collect()
+    };
+    let items: Vec<Item> = (1..80).map(|seq| said(seq, "user", &facts(seq * 40))).collect();
+    let text = extract(None, &items, Tokenizer::O200kBase);
+    let tokens = Tokenizer::O200kBase.count(&text);
+    assert!((TOKENS_MAX - 100..=TOKENS_MAX).contains(&tokens), "{tokens}");
+}
+
+#[test]
 fn nothing_to_say_is_an_empty_text() {
     assert_eq!(extract(None, &[], Tokenizer::Estimate), "");
     assert_eq!(extract(None, &conversation()[..1], Tokenizer::Estimate), "");

@@ -187,7 +187,7 @@ fn with_mentions(text: String, mentions: Mentions, tokenizer: Tokenizer) -> Stri
     let mut left = TOKENS_MAX.saturating_sub(tokenizer.count(&text).saturating_add(8));
     let mut named: Vec<String> = Vec::new();
     for mention in mentions.ranked() {
-        let cost = tokenizer.count(&mention).saturating_add(1);
+        let cost = tokenizer.count(&format!(", {mention}"));
         if cost > left {
             break;
         }
@@ -196,9 +196,14 @@ fn with_mentions(text: String, mentions: Mentions, tokenizer: Tokenizer) -> Stri
             named.push(mention);
         }
     }
-    if named.is_empty() {
-        return text;
-    }
     let separator = if text.is_empty() { "" } else { "\n" };
-    format!("{text}{separator}{MENTIONED}{}", named.join(", "))
+    while !named.is_empty() {
+        let whole = format!("{text}{separator}{MENTIONED}{}", named.join(", "));
+        // Counts of pieces are nearly those of the whole, not quite.
+        if tokenizer.count(&whole) <= TOKENS_MAX {
+            return whole;
+        }
+        named.pop();
+    }
+    text
 }
