@@ -40,6 +40,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Order, Purged,
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
+use crate::summary::Summary;
 use crate::window::{Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
@@ -444,6 +445,14 @@ impl ContextStore for CachedStore {
             }
         }
         inner.store.tail(key, query).await
+    }
+
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>> {
+        self.0.store.summaries(key).await
+    }
+
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
+        self.0.store.put_summary(key, summary).await
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::{Invalid, Result};
 use crate::id::ContextId;
 use crate::json;
+use crate::truncate::AutoTruncation;
 use crate::{Seq, Timestamp, Tokenizer, Version};
 
 /// Longest of the short texts of a context (agent, session, model, name, label), in bytes.
@@ -63,6 +64,15 @@ impl Default for JsonObject {
     }
 }
 
+/// What a context was forked from, as it was then. The parent may be gone since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForkedFrom {
+    /// The parent.
+    pub id: ContextId,
+    /// The last item that was shared.
+    pub at_seq: Seq,
+}
+
 /// The head of a context. `version` grows by one with each committed change, its deletion included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Context {
@@ -86,6 +96,10 @@ pub struct Context {
     pub max_tokens: u64,
     /// How tokens are counted.
     pub tokenizer: Tokenizer,
+    /// What it does by itself when it is over its budget.
+    pub truncation: AutoTruncation,
+    /// What it was forked from, if it was.
+    pub forked_from: Option<ForkedFrom>,
     /// When it stops to exist.
     pub expires_at: Option<Timestamp>,
     /// One more with each committed change.
@@ -137,6 +151,8 @@ pub struct NewContext {
     pub max_tokens: Option<u64>,
     /// See [`Context::tokenizer`]; if absent, [`Tokenizer::for_model`] of the model, else the default.
     pub tokenizer: Option<Tokenizer>,
+    /// See [`Context::truncation`].
+    pub truncation: Option<AutoTruncation>,
     /// See [`Context::expires_at`].
     pub expires_at: Option<Timestamp>,
 }
@@ -191,6 +207,7 @@ impl NewContext {
         Ok(Self {
             tokenizer: Some(parent.tokenizer),
             max_tokens: self.max_tokens.or(Some(parent.max_tokens)),
+            truncation: self.truncation.or(Some(parent.truncation)),
             model_id: self.model_id.or_else(|| parent.model_id.clone()),
             ..self
         })
@@ -211,6 +228,8 @@ impl NewContext {
             labels: self.labels.unwrap_or_default(),
             max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
             tokenizer,
+            truncation: self.truncation.unwrap_or_default(),
+            forked_from: None,
             expires_at: self.expires_at,
             version: 1,
             first_seq: 1,
@@ -250,6 +269,8 @@ impl NewContext {
             Some("max_tokens")
         } else if said(self.tokenizer.as_ref(), Some(&context.tokenizer)) {
             Some("tokenizer")
+        } else if said(self.truncation.as_ref(), Some(&context.truncation)) {
+            Some("truncation")
         } else if said(self.expires_at.as_ref(), context.expires_at.as_ref()) {
             Some("expires_at")
         } else {
@@ -275,6 +296,8 @@ pub struct ContextPatch {
     pub labels: Option<Vec<String>>,
     /// See [`Context::max_tokens`].
     pub max_tokens: Option<u64>,
+    /// See [`Context::truncation`].
+    pub truncation: Option<AutoTruncation>,
     /// See [`Context::expires_at`].
     pub expires_at: Option<Option<Timestamp>>,
 }
@@ -284,7 +307,7 @@ impl ContextPatch {
     pub fn validate(&self) -> Result<()> {
         if *self == Self::default() {
             return Err(Invalid::new("", "changes nothing")
-                .hint("send at least one of session_id, model_id, name, description, metadata, labels, max_tokens, expires_at")
+                .hint("send at least one of session_id, model_id, name, description, metadata, labels, max_tokens, truncation, expires_at")
                 .into());
         }
         let inner = |field: &'static str, value: &Option<Option<String>>, max| {
@@ -312,6 +335,7 @@ impl ContextPatch {
         set(&mut context.metadata, self.metadata.as_ref());
         set(&mut context.labels, self.labels.as_ref());
         set(&mut context.max_tokens, self.max_tokens.as_ref());
+        set(&mut context.truncation, self.truncation.as_ref());
         set(&mut context.expires_at, self.expires_at.as_ref());
     }
 }

@@ -15,6 +15,8 @@ mod many;
 mod reads;
 mod searching;
 mod streams;
+mod summaries;
+mod truncating;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,8 @@ pub use many::*;
 pub use reads::*;
 pub use searching::*;
 pub use streams::*;
+pub use summaries::*;
+pub use truncating::*;
 
 /// One test per case of the contract, for the store that the closure makes. Attributes before it are put on each.
 #[macro_export]
@@ -58,7 +62,12 @@ macro_rules! store_contract {
             dropped_appends_do_not_block, heads_come_in_the_order_of_the_ids, appends_of_many_have_their_own_outcomes,
             appends_of_many_keep_their_order, a_key_twice_in_a_batch_is_used_once,
             deletes_of_many_have_their_own_outcomes, deletes_of_many_leave_what_one_leaves,
-            many_stay_inside_their_tenant
+            many_stay_inside_their_tenant, truncations_leave_the_rest_as_it_was, truncations_are_conditional,
+            contexts_truncate_themselves_as_they_want, the_way_to_truncate_is_a_field_like_others,
+            forks_are_listed_and_remember_their_parent, searches_filter_by_time_and_role,
+            summaries_come_back_as_they_were_put, the_oldest_summaries_make_room,
+            summaries_outlive_their_items_and_not_their_context, a_context_is_summarised_step_by_step,
+            what_a_window_leaves_out_is_summarised
         );
     };
     (@cases $attributes:tt $make:path; $($case:ident),+) => {$(
@@ -217,6 +226,8 @@ fn searching(query: &str) -> SearchQuery {
         query: Query::parse(query).unwrap(),
         context: None,
         role: None,
+        since: None,
+        until: None,
         offset: 0,
         limit: 100,
     }

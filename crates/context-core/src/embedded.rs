@@ -15,6 +15,7 @@ mod read;
 mod readers;
 mod rows;
 mod streams;
+mod summaries;
 mod write;
 mod writer;
 
@@ -33,6 +34,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
     SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
+use crate::summary::Summary;
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
 /// See the [module](self).
@@ -246,6 +248,23 @@ impl ContextStore for EmbeddedStore {
         let (key, now) = (key.clone(), self.clock.now());
         self.readers
             .read(move |connection| read::tail(connection, &key, query, now))
+            .await
+    }
+
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.readers
+            .read(move |connection| summaries::all(connection, &key, now))
+            .await
+    }
+
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
+        let (key, now) = (key.clone(), self.clock.now());
+        let summary = Summary {
+            created_at: now,
+            ..summary
+        };
+        self.write(move |connection| summaries::put(connection, &key, summary, now))
             .await
     }
 

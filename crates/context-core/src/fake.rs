@@ -14,7 +14,8 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Hit, ItemPage, ItemQuery, ListQuery, Order, Purged,
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
-use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version, json};
+use crate::summary::{PER_CONTEXT_MAX, Summary};
+use crate::{Context, ContextPatch, ForkedFrom, Item, NewContext, NewItem, Seq, Timestamp, Version, json};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -30,6 +31,7 @@ struct Entry {
     items: Vec<Item>,
     client_ids: HashMap<ClientId, (Item, Appended)>,
     keys: HashMap<IdempotencyKey, ([u8; 32], Appended, Timestamp)>,
+    summaries: Vec<Summary>,
 }
 
 impl Entry {
@@ -50,6 +52,7 @@ impl Entry {
         self.context.version += 1;
         self.client_ids.clear();
         self.keys.clear();
+        self.summaries.clear();
         self.set_items(Vec::new());
     }
 }
@@ -81,7 +84,7 @@ impl FakeStore {
         &self,
         tenant: &TenantId,
         new: NewContext,
-        shared: Option<(Vec<Item>, Seq)>,
+        shared: Option<(ForkedFrom, Vec<Item>)>,
     ) -> Result<Created> {
         let now = self.clock.now();
         let id = new.id.clone().unwrap_or_else(ContextId::generate);
@@ -105,8 +108,9 @@ impl FakeStore {
         }
         let mut entry = new_entry(id, new, now);
         entry.context.version = version + 1;
-        if let Some((items, next_seq)) = shared {
-            entry.context.next_seq = next_seq;
+        if let Some((parent, items)) = shared {
+            entry.context.next_seq = parent.at_seq + 1;
+            entry.context.forked_from = Some(parent);
             entry.set_items(items);
         }
         let context = entry.context.clone();
@@ -128,6 +132,7 @@ fn new_entry(id: ContextId, new: NewContext, now: Timestamp) -> Entry {
         items: Vec::new(),
         client_ids: HashMap::new(),
         keys: HashMap::new(),
+        summaries: Vec::new(),
     }
 }
 
@@ -329,6 +334,7 @@ impl ContextStore for FakeStore {
             }
             expect(entry, append.expected)?;
             entry.client_ids.clear();
+            entry.summaries.clear();
             entry.set_items(Vec::new());
             entry.context.stream = next_stream();
             let appended = add(entry, &append.items.iter().collect::<Vec<_>>(), now);
@@ -377,7 +383,11 @@ impl ContextStore for FakeStore {
         }
         let new = new.forked_from(&parent)?;
         let items = items.into_iter().filter(|item| item.seq <= at).collect();
-        self.insert(&key.tenant, new, Some((items, at + 1)))
+        let parent = ForkedFrom {
+            id: parent.id,
+            at_seq: at,
+        };
+        self.insert(&key.tenant, new, Some((parent, items)))
     }
 
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
@@ -438,6 +448,30 @@ impl ContextStore for FakeStore {
         })
     }
 
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>> {
+        self.with(key, |entry, _| {
+            let mut all = entry.summaries.clone();
+            all.sort_by_key(|one| (one.kind, one.range.first, one.range.last));
+            Ok(all)
+        })
+    }
+
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
+        self.with(key, |entry, now| {
+            let summary = Summary {
+                created_at: now,
+                ..summary
+            };
+            let all = &mut entry.summaries;
+            all.retain(|one| (one.kind, one.range) != (summary.kind, summary.range));
+            all.push(summary.clone());
+            all.sort_by_key(|one| (one.created_at, one.range.last, one.range.first, one.kind));
+            let surplus = all.len().saturating_sub(PER_CONTEXT_MAX);
+            all.drain(..surplus);
+            Ok(summary)
+        })
+    }
+
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
         let now = self.clock.now();
         let contexts = self.lock();
@@ -454,6 +488,12 @@ impl ContextStore for FakeStore {
             })
             .filter(|context| query.session_id.is_none() || query.session_id == context.session_id)
             .filter(|context| query.labels.iter().all(|label| context.labels.contains(label)))
+            .filter(|context| {
+                query
+                    .forked_from
+                    .as_ref()
+                    .is_none_or(|id| context.forked_from.as_ref().map(|parent| &parent.id) == Some(id))
+            })
             .filter(|context| {
                 query
                     .after
@@ -481,7 +521,7 @@ impl ContextStore for FakeStore {
             .filter(|(key, entry)| key.tenant == *tenant && entry.is_there(now))
             .filter(|(key, _)| query.context.as_ref().is_none_or(|id| *id == key.id))
             .flat_map(|(key, entry)| entry.items.iter().map(|item| (key.id.clone(), item.clone())))
-            .filter(|(_, item)| query.role.is_none_or(|role| item.traits.role == role))
+            .filter(|(_, item)| query.admits(item))
             .map(|(context, item)| (searchable_text(&item.body), context, item))
             .filter(|(text, ..)| query.query.matches(text))
             .map(|(text, context, item)| Hit {

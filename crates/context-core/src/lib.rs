@@ -17,7 +17,9 @@ pub mod session;
 pub mod settings;
 mod standard;
 pub mod store;
+pub mod summary;
 mod tokens;
+pub mod truncate;
 pub mod window;
 
 #[cfg(all(feature = "embedded", feature = "postgres"))]
@@ -35,7 +37,7 @@ pub mod contract;
 pub mod fake;
 
 pub use clock::{Clock, SystemClock, Timestamp};
-pub use context::{Context, ContextPatch, JsonObject, NewContext};
+pub use context::{Context, ContextPatch, ForkedFrom, JsonObject, NewContext};
 pub use error::{Error, Invalid, Result};
 pub use factory::{Choice, ContextManagerFactory};
 pub use id::{ClientId, ContextId, ContextKey, ID_BYTES_MAX, IdempotencyKey, TenantId};

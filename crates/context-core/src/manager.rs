@@ -5,8 +5,11 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::store::{
-    Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
+    Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, SeqRange,
+    StoreHealth,
 };
+use crate::summary::{PutSummary, Summary, SummaryRequest};
+use crate::truncate::Strategy;
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Version, Window, WindowRequest};
 
 /// Where an answer came from (G7).
@@ -58,10 +61,14 @@ pub struct AppendRequest {
 }
 
 /// Which items to drop.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TruncateRequest {
-    /// Whole turns are dropped, oldest first, until the tokens are at most this.
+    /// Items are dropped until the tokens are at most this.
     pub max_tokens: u64,
+    /// Which of them go first.
+    pub strategy: Strategy,
+    /// What the rest is needed for: [`Strategy::Relevance`] needs it, the others refuse it.
+    pub query: Option<String>,
     /// The version that the context must have.
     pub expected: Option<Version>,
     /// Only say what would be dropped.
@@ -75,8 +82,18 @@ pub struct Truncation {
     pub dropped_items: u64,
     /// Their tokens.
     pub dropped_tokens: u64,
+    /// The seqs of which nothing is left among those that the context began with, oldest first, at most
+    /// [`Truncation::RANGES_MAX`] ranges. What an earlier truncation left out of the middle counts as well.
+    pub dropped_ranges: Vec<SeqRange>,
+    /// Whether there are more ranges than these.
+    pub more_ranges: bool,
     /// The head after it; unchanged by a dry run.
     pub context: Context,
+}
+
+impl Truncation {
+    /// Most ranges that are listed.
+    pub const RANGES_MAX: usize = 64;
 }
 
 /// Every operation on contexts, for one tenant at a time (G8).
@@ -121,7 +138,7 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
     ) -> Answer<Vec<Result<Appended>>>;
     /// Puts other items in the place of all.
     async fn replace(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>>;
-    /// Drops the oldest turns until the budget holds.
+    /// Drops items until the budget holds. Conditional on the version that the choice was made at.
     async fn truncate(&self, key: &ContextKey, request: TruncateRequest) -> Result<Answer<Truncation>>;
     /// Creates a context that shares the items up to `at`, or all of them.
     async fn fork(&self, key: &ContextKey, at: Option<Seq>, new: NewContext) -> Result<Answer<Created>>;
@@ -135,6 +152,11 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
         let _ = (key, request);
         None
     }
+    /// A summary of a range, or of what the context's own window leaves out; `None` if that is nothing. Made without any
+    /// model, and kept; a client's own for the same range is preferred.
+    async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>>;
+    /// Keeps a client's summary of a range.
+    async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>>;
     /// A page of contexts.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>>;
     /// A page of hits.

@@ -12,6 +12,7 @@ use crate::standard::{self, StandardContextManager};
 use crate::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
+use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
@@ -107,6 +108,14 @@ impl ContextManager for OptimizedContextManager {
     fn window_ready(&self, key: &ContextKey, request: &WindowRequest) -> Option<Answer<Arc<Window>>> {
         let window = self.store.window_held(key, request)?;
         Some(standard::seen(key, window.version, window))
+    }
+
+    async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>> {
+        self.standard.summary(key, request).await
+    }
+
+    async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>> {
+        self.standard.put_summary(key, put).await
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {

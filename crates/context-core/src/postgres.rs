@@ -21,6 +21,7 @@ mod routed;
 mod rows;
 mod search;
 mod streams;
+mod summaries;
 mod transaction;
 mod vector;
 mod write;
@@ -50,6 +51,7 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
     SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
+use crate::summary::Summary;
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
 /// When to try again after Postgres did not do it for now.
@@ -457,6 +459,25 @@ impl ContextStore for PgContextStore {
         let now = self.clock.now();
         let op = |endpoint| read::tail(endpoint, key, query, now);
         self.reads.context(key, op, |tail| tail.context.version).await
+    }
+
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>> {
+        self.ready()?;
+        let now = self.clock.now();
+        let op = |endpoint| summaries::all(endpoint, key, now);
+        let (_, summaries) = self.reads.context(key, op, |(version, _)| *version).await?;
+        Ok(summaries)
+    }
+
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
+        let now = self.clock.now();
+        let summary = &Summary {
+            created_at: now,
+            ..summary
+        };
+        self.write(|session, _| Box::pin(summaries::put(session, key, summary, now)))
+            .await?;
+        Ok(summary.clone())
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {

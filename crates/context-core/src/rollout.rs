@@ -27,6 +27,7 @@ use crate::settings::{Flag, RolloutSettings};
 use crate::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
+use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
@@ -337,6 +338,14 @@ impl ContextManager for RolloutContextManager {
         (decision == Decision::default())
             .then(|| self.optimized.window_ready(key, request))
             .flatten()
+    }
+
+    async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>> {
+        self.optimized.summary(key, request).await
+    }
+
+    async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>> {
+        self.optimized.put_summary(key, put).await
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {

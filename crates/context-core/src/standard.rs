@@ -1,9 +1,12 @@
 //! The manager that goes straight to a store.
 
+mod automatic;
 mod hints;
 mod many;
+mod summarising;
 #[cfg(test)]
 mod tests;
+mod truncating;
 
 use std::sync::Arc;
 
@@ -18,9 +21,10 @@ use crate::session::Session;
 use crate::settings::LimitSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
-    SearchPage, SearchQuery, SeqRange, StoreHealth, TailQuery, repeated_client_id,
+    SearchPage, SearchQuery, StoreHealth, TailQuery, repeated_client_id,
 };
-use crate::window::{self, Cut, Window, WindowRequest};
+use crate::summary::{PutSummary, Summary, SummaryRequest};
+use crate::window::{self, Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
 
 /// Text over this many bytes is counted off the reactor; counting runs at a few megabytes a second.
@@ -31,13 +35,14 @@ const MINIMUM_ITEMS: u32 = 512;
 /// tokenizer meanwhile.
 const COUNTS_MAX: usize = 3;
 
-/// Serves every operation from one store. Keeps nothing of its own but guesses that the store checks, so that any number
-/// of them may share the store.
-#[derive(Debug)]
+/// Serves every operation from one store. Keeps nothing that decides anything, only guesses that the store checks, so that
+/// any number of them may share the store. Its clones are one manager.
+#[derive(Clone, Debug)]
 pub struct StandardContextManager {
     store: Arc<dyn ContextStore>,
     limits: LimitSettings,
-    hints: Hints,
+    hints: Arc<Hints>,
+    automatic: Arc<automatic::Automatic>,
 }
 
 impl StandardContextManager {
@@ -46,7 +51,8 @@ impl StandardContextManager {
         Self {
             store,
             limits,
-            hints: Hints::new(),
+            hints: Arc::new(Hints::new()),
+            automatic: automatic::Automatic::new(),
         }
     }
 
@@ -96,47 +102,6 @@ impl StandardContextManager {
             }
             outcome => outcome,
         }
-    }
-
-    async fn truncated(&self, key: &ContextKey, request: TruncateRequest) -> Result<Truncation> {
-        let context = self.store.head(key).await?;
-        let unchanged = |context: Context, dropped: (u64, u64)| match request.expected {
-            Some(expected) if expected != context.version => Err(Error::VersionMismatch {
-                expected,
-                actual: context.version,
-            }),
-            _ => Ok(Truncation {
-                dropped_items: dropped.0,
-                dropped_tokens: dropped.1,
-                context,
-            }),
-        };
-        // A window is also bounded in items and bytes; a context within its budget must lose nothing to that.
-        if context.tokens <= request.max_tokens {
-            return unchanged(context, (0, 0));
-        }
-        let budget = WindowRequest {
-            max_tokens: Some(request.max_tokens),
-            reserve: 0,
-            cut: Cut::Tight,
-        };
-        let window = self.assemble(key, budget).await?;
-        refuse_bounded(&window, self.limits.item_size.as_u64())?;
-        let dropped = window
-            .omitted
-            .map_or((0, 0), |omitted| (omitted.items, omitted.tokens));
-        if request.dry_run || dropped.0 == 0 {
-            return unchanged(context, dropped);
-        }
-        // The ranges were chosen at this version; a change in between makes them wrong, so it is a condition.
-        let expected = request.expected.or(Some(window.version));
-        let keep = ranges(window.items.iter().map(|item| item.seq));
-        let context = self.store.rewrite(key, keep, expected).await?;
-        Ok(Truncation {
-            dropped_items: dropped.0,
-            dropped_tokens: dropped.1,
-            context,
-        })
     }
 }
 
@@ -197,6 +162,9 @@ impl ContextManager for StandardContextManager {
     async fn append(&self, key: &ContextKey, request: AppendRequest) -> Result<Answer<Appended>> {
         refuse_empty(&request.items)?;
         let appended = self.counted(key, request, Write::Append).await?;
+        if appended.over_budget {
+            self.is_over_budget(key);
+        }
         Ok(seen(key, appended.version, appended))
     }
 
@@ -209,7 +177,11 @@ impl ContextManager for StandardContextManager {
         let outcomes = many::append(self.store.as_ref(), &self.hints, &self.limits, tenant, requests).await;
         for (id, outcome) in ids.iter().zip(&outcomes) {
             if let Ok(appended) = outcome {
-                note(&(tenant, id).into(), appended.version);
+                let key = (tenant, id).into();
+                note(&key, appended.version);
+                if appended.over_budget {
+                    self.is_over_budget(&key);
+                }
             }
         }
         answer(outcomes)
@@ -243,6 +215,16 @@ impl ContextManager for StandardContextManager {
         Ok(seen(key, window.version, Arc::new(window)))
     }
 
+    async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>> {
+        let (context, summary) = Session::strong(self.summarised(key, request)).await?;
+        Ok(seen(key, context.version, summary))
+    }
+
+    async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>> {
+        let (context, summary) = Session::strong(self.supplied(key, put)).await?;
+        Ok(seen(key, context.version, summary))
+    }
+
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>> {
         if query.labels.len() > LABELS_MAX {
             let problem = format!("is given {} times", query.labels.len());
@@ -254,6 +236,13 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
+        if let (Some(since), Some(until)) = (query.since, query.until)
+            && since >= until
+        {
+            return Err(Invalid::new("until", format!("is not after since, {since}"))
+                .hint("since is the first moment that counts, until the first that does not")
+                .into());
+        }
         self.store.search(tenant, query).await.map(answer)
     }
 
@@ -362,45 +351,4 @@ fn fingerprint(key: IdempotencyKey, write: Write, items: &[NewItem]) -> Idempote
         key,
         fingerprint: hash.finalize().into(),
     }
-}
-
-/// A window that ends at its own bounds instead of the budget would drop what nobody asked to drop.
-fn refuse_bounded(window: &Window, item_bytes_max: u64) -> Result<()> {
-    let items = window.items.len() as u64;
-    let bytes: u64 = window.items.iter().map(|item| item.body.len() as u64).sum();
-    let (what, actual, limit) = if items >= u64::from(window::ITEMS_MAX) {
-        (
-            "what would stay in items",
-            items,
-            u64::from(window::ITEMS_MAX) - 1,
-        )
-    } else if bytes + item_bytes_max > window::BYTES_MAX {
-        (
-            "what would stay in bytes",
-            bytes,
-            window::BYTES_MAX.saturating_sub(item_bytes_max),
-        )
-    } else {
-        return Ok(());
-    };
-    Err(Error::TooLarge {
-        what: what.into(),
-        actual,
-        limit,
-    })
-}
-
-/// Ascending seqs as ranges.
-fn ranges(seqs: impl Iterator<Item = Seq>) -> Vec<SeqRange> {
-    let mut ranges: Vec<SeqRange> = Vec::new();
-    for seq in seqs {
-        match ranges.last_mut() {
-            Some(range) if range.last + 1 == seq => range.last = seq,
-            _ => ranges.push(SeqRange {
-                first: seq,
-                last: seq,
-            }),
-        }
-    }
-    ranges
 }

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::item::Kind;
 use crate::search::Query;
+use crate::summary::Summary;
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Role, Seq, Timestamp, Tokenizer, Version};
 
 /// Items that one segment of a stream holds.
@@ -123,7 +124,7 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
         expected: Option<Version>,
     ) -> Result<Context>;
 
-    /// Creates a context that shares the items of `key` up to `at`. Nothing is copied.
+    /// Creates a context that shares the items of `key` up to `at`, and remembers that it does. Nothing is copied.
     async fn fork(&self, key: &ContextKey, at: Seq, new: NewContext) -> Result<Created>;
 
     /// A page of items in order.
@@ -131,6 +132,14 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
 
     /// The head, the items that are in every window, and the newest items up to a budget, of one moment.
     async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail>;
+
+    /// The summaries that were kept, ours before the client's, by range; at most [`PER_CONTEXT_MAX`](crate::summary::PER_CONTEXT_MAX).
+    async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>>;
+
+    /// Keeps a summary, written now, in the place of the one of this kind and range; answers it with its time. When there are too many, the one that was written
+    /// longest ago goes. It is not a change of the context: its version stays. A truncation leaves summaries; a
+    /// replacement and the context's end take them along.
+    async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary>;
 
     /// A page of contexts, newest first.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage>;
@@ -297,6 +306,8 @@ pub struct ListQuery {
     pub session_id: Option<String>,
     /// Only those with all of these labels.
     pub labels: Vec<String>,
+    /// Only forks of this one, which may be gone.
+    pub forked_from: Option<ContextId>,
     /// Only those after this place in the order.
     pub after: Option<ListPosition>,
     /// Most contexts.
@@ -330,10 +341,23 @@ pub struct SearchQuery {
     pub context: Option<ContextId>,
     /// Only items of this role.
     pub role: Option<Role>,
+    /// Only items acknowledged at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only items acknowledged before this time.
+    pub until: Option<Timestamp>,
     /// Skip so many hits.
     pub offset: u32,
     /// Most hits.
     pub limit: u32,
+}
+
+impl SearchQuery {
+    /// Whether an item passes the filters; the definition that every store's statement has to agree with.
+    pub fn admits(&self, item: &Item) -> bool {
+        self.role.is_none_or(|role| item.traits.role == role)
+            && self.since.is_none_or(|since| item.created_at >= since)
+            && self.until.is_none_or(|until| item.created_at < until)
+    }
 }
 
 /// One hit.

@@ -11,6 +11,7 @@ mod items;
 mod middleware;
 pub mod problem;
 mod search;
+mod summary;
 mod transfer;
 pub(crate) mod window;
 
@@ -92,6 +93,7 @@ fn documented() -> OpenApiRouter<Rest> {
         .merge(window::routes())
         .merge(batch::routes())
         .merge(search::routes())
+        .merge(summary::routes())
         .merge(transfer::routes())
         .merge(health::routes())
         .merge(admin::routes())

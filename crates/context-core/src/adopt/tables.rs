@@ -20,13 +20,14 @@ pub(super) struct Table {
 const INT8: Type = Type::INT8;
 const TEXT: Type = Type::TEXT;
 
-pub(super) static TABLES: [Table; 8] = [
+pub(super) static TABLES: [Table; 9] = [
     Table {
         select: "SELECT c.ctx_no, c.created_at, c.deleted_at, t.id, c.id, c.agent_id, c.session_id, c.model_id, c.name,
-                        c.description, c.metadata, c.labels
+                        c.description, c.metadata, c.labels, c.truncation, c.forked_from, c.forked_at
                  FROM contexts c JOIN tenants t USING (tenant_no)",
         copy: "COPY contextkeep.contexts (ctx_no, created_at, deleted_at, tenant, id, agent_id, session_id, model_id,
-                                          name, description, metadata, labels) FROM STDIN BINARY",
+                                          name, description, metadata, labels, truncation, forked_from, forked_at)
+               FROM STDIN BINARY",
         types: &[
             INT8,
             INT8,
@@ -40,6 +41,9 @@ pub(super) static TABLES: [Table; 8] = [
             TEXT,
             TEXT,
             Type::TEXT_ARRAY,
+            TEXT,
+            TEXT,
+            INT8,
         ],
     },
     Table {
@@ -99,6 +103,12 @@ pub(super) static TABLES: [Table; 8] = [
         copy: "COPY contextkeep.append_keys (ctx_no, first_seq, last_seq, tokens, version, created_at, over_budget, key,
                                              fingerprint) FROM STDIN BINARY",
         types: &[INT8, INT8, INT8, INT8, INT8, INT8, Type::BOOL, TEXT, Type::BYTEA],
+    },
+    Table {
+        select: "SELECT ctx_no, first_seq, last_seq, created_at, tokens, kind, source, text FROM summaries",
+        copy: "COPY contextkeep.summaries (ctx_no, first_seq, last_seq, created_at, tokens, kind, source, text)
+               FROM STDIN BINARY",
+        types: &[INT8, INT8, INT8, INT8, INT8, TEXT, Type::BYTEA, TEXT],
     },
     Table {
         select: "SELECT stream_no FROM purge_queue",

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::context::JsonObject;
+use crate::context::{ForkedFrom, JsonObject};
 use crate::error::{Error, Result};
 use crate::id::ContextId;
+use crate::truncate::AutoTruncation;
 use crate::{Context, Timestamp, Tokenizer};
 
 /// Part of the cache's name: goes up with each change of [`Record`].
@@ -25,6 +26,8 @@ struct Record {
     labels: Vec<String>,
     max_tokens: u64,
     tokenizer: String,
+    truncation: String,
+    forked_from: Option<(String, u64)>,
     expires_at: Option<i64>,
     version: u64,
     first_seq: u64,
@@ -49,6 +52,8 @@ pub(super) fn encode(context: &Context) -> Result<Bytes> {
         labels: context.labels,
         max_tokens: context.max_tokens,
         tokenizer: context.tokenizer.to_string(),
+        truncation: context.truncation.as_str().to_owned(),
+        forked_from: context.forked_from.map(|from| (from.id.to_string(), from.at_seq)),
         expires_at: context.expires_at.map(Timestamp::as_micros),
         version: context.version,
         first_seq: context.first_seq,
@@ -78,6 +83,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
         max_tokens: record.max_tokens,
         tokenizer: Tokenizer::parse(&record.tokenizer)
             .ok_or_else(|| damaged(&format!("names the tokenizer {:?}", record.tokenizer)))?,
+        truncation: AutoTruncation::parse(&record.truncation)
+            .map_err(|_| damaged(&format!("names the truncation {:?}", record.truncation)))?,
+        forked_from: record
+            .forked_from
+            .map(|(id, at_seq)| ContextId::parse(&id).map(|id| ForkedFrom { id, at_seq }))
+            .transpose()?,
         expires_at: record.expires_at.map(Timestamp::from_micros),
         version: record.version,
         first_seq: record.first_seq,
@@ -117,6 +128,10 @@ mod tests {
         );
         context.version = u64::MAX;
         context.stream = 77;
+        context.forked_from = Some(ForkedFrom {
+            id: ContextId::generate(),
+            at_seq: 9,
+        });
         assert_eq!(decode(&encode(&context).unwrap()).unwrap(), context);
         for bad in ["", "{}", "[]", "\u{0}"] {
             assert!(decode(bad.as_bytes()).is_err(), "{bad:?} was understood");

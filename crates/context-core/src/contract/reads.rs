@@ -248,7 +248,7 @@ pub async fn lists_filter(t: Subject) {
             session_id: session.map(str::to_owned),
             labels: words(&labels),
             limit: 10,
-            after: None,
+            ..ListQuery::default()
         };
         let page = t.store.list(&t.tenant, query).await.unwrap();
         let ids: Vec<&str> = page.contexts.iter().map(|context| context.id.as_str()).collect();

@@ -57,6 +57,52 @@ pub async fn searches_find(t: Subject) {
     assert!(first.more && !second.more && first.hits[0].item != second.hits[0].item);
 }
 
+pub async fn searches_filter_by_time_and_role(t: Subject) {
+    let (a, b) = (t.create("a").await, t.create("b").await);
+    let start = t.clock.now();
+    for hour in 0..400 {
+        // Many that a filter leaves out, so that it cannot be applied to the best of them only.
+        let body = said(&format!(
+            "needle {}",
+            "needle ".repeat(usize::from(hour != 200) * 5)
+        ));
+        t.append(if hour % 2 == 0 { &a } else { &b }, &[&body]).await;
+        t.clock.advance(Duration::from_hours(1));
+    }
+    t.append(
+        &a,
+        &[r#"{"role":"assistant","content":"one needle in a long, long sentence of others"}"#],
+    )
+    .await;
+    t.store.settle().await.unwrap();
+    let at = |hour: u64| Some(start.saturating_add(Duration::from_hours(hour)));
+    for (inside, since, until, role, hits) in [
+        (None, at(200), at(201), None, 1),
+        (None, at(199), at(202), None, 3),
+        (Some("a"), at(199), at(202), None, 1),
+        (Some("b"), at(199), at(202), None, 2),
+        (Some("b"), at(200), at(201), None, 0),
+        (None, at(399), None, None, 2),
+        (None, None, at(2), None, 2),
+        (None, at(500), None, None, 0),
+        (None, at(3), at(3), None, 0),
+        (None, None, None, Some(Role::Assistant), 1),
+        (None, None, at(400), Some(Role::Assistant), 0),
+        (Some("a"), at(1), None, Some(Role::Assistant), 1),
+    ] {
+        let query = SearchQuery {
+            context: inside.map(|id| ContextId::parse(id).unwrap()),
+            since,
+            until,
+            role,
+            ..searching("need*")
+        };
+        let page = t.store.search(&t.tenant, query.clone()).await.unwrap();
+        assert_eq!(page.hits.len(), hits, "{inside:?} {since:?} {until:?} {role:?}");
+        assert!(page.hits.iter().all(|hit| query.admits(&hit.item)));
+    }
+}
+
 pub async fn searches_stay_inside(t: Subject) {
     let key = t.create("a").await;
     t.append(&key, &[&said("one two"), &said("three")]).await;

@@ -80,6 +80,65 @@ pub async fn forks_outlive_their_parent(t: Subject) {
     );
 }
 
+pub async fn forks_are_listed_and_remember_their_parent(t: Subject) {
+    let parent = t.create("a").await;
+    t.append(&parent, &[&said("1"), &said("2"), &said("3")]).await;
+    assert_eq!(t.head(&parent).await.forked_from, None);
+    for (id, at) in [("f1", 2), ("f2", Seq::MAX), ("f3", 0)] {
+        t.clock.advance(Duration::from_secs(1));
+        let fork = t.store.fork(&parent, at, new(id)).await.unwrap().context;
+        let forked_from = crate::ForkedFrom {
+            id: parent.id.clone(),
+            at_seq: at.min(3),
+        };
+        assert_eq!(fork.forked_from.as_ref(), Some(&forked_from));
+        assert_eq!(t.head(&t.key(id)).await, fork);
+    }
+    t.store.fork(&t.key("f1"), 1, new("g")).await.unwrap();
+    let forks = async |id: &str, limit| {
+        let query = ListQuery {
+            forked_from: Some(ContextId::parse(id).unwrap()),
+            limit,
+            ..ListQuery::default()
+        };
+        let page = t.store.list(&t.tenant, query).await.unwrap();
+        let ids: Vec<String> = page
+            .contexts
+            .iter()
+            .map(|context| context.id.to_string())
+            .collect();
+        (ids, page.more)
+    };
+    assert_eq!(
+        forks("a", 10).await,
+        (vec!["f3".into(), "f2".into(), "f1".into()], false)
+    );
+    assert_eq!(forks("a", 2).await, (vec!["f3".into(), "f2".into()], true));
+    assert_eq!(forks("f1", 10).await, (vec!["g".into()], false));
+    assert_eq!(forks("g", 10).await, (vec![], false));
+    t.store.delete(&parent, None).await.unwrap();
+    t.store.delete(&t.key("f2"), None).await.unwrap();
+    t.purge_all(retention_of(&t.clock)).await;
+    assert_eq!(
+        forks("a", 10).await.0,
+        ["f3", "f1"],
+        "the parent is gone, its name is not"
+    );
+    assert_eq!(t.all(&t.key("f1")).await, [(1, said("1")), (2, said("2"))]);
+    let again = t.store.create(&t.tenant, new("f2")).await.unwrap();
+    assert_eq!((again.is_new, again.context.forked_from), (true, None));
+    let other = TenantId::parse("other").unwrap();
+    let query = ListQuery {
+        forked_from: Some(parent.id.clone()),
+        limit: 10,
+        ..ListQuery::default()
+    };
+    assert!(
+        t.store.list(&other, query).await.unwrap().contexts.is_empty(),
+        "S5"
+    );
+}
+
 pub async fn forks_of_forks_read_everything(t: Subject) {
     let mut key = t.create("f0").await;
     t.append(&key, &[&said("0")]).await;

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, Head, SEQ_MAX, int, rid, seq_of};
-use super::{streams, write};
+use super::{streams, summaries, write};
 use crate::error::{Error, Result};
 use crate::id::ContextKey;
 use crate::store::{Append, Appended, Idempotency};
@@ -91,6 +91,7 @@ pub(super) fn replace(
     connection
         .prepare_cached("DELETE FROM item_keys WHERE ctx_no = ?1")?
         .execute([head.ctx_no])?;
+    summaries::forget(connection, head.ctx_no)?;
     head.stream_no = stream_no;
     head.context.first_seq = head.context.next_seq;
     (head.context.item_count, head.context.tokens) = (0, 0);

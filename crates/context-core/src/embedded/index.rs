@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
@@ -283,9 +284,7 @@ pub(super) fn search(
             None => owner(connection, rid, now)?,
         };
         let Some(context) = context else { continue };
-        let Some(item) =
-            item(connection, rid)?.filter(|item| query.role.is_none_or(|role| item.traits.role == role))
-        else {
+        let Some(item) = item(connection, rid)?.filter(|item| query.admits(item)) else {
             continue;
         };
         if skipped < query.offset {
@@ -313,17 +312,29 @@ fn ranked(
     ranges: &[(i64, i64)],
     query: &SearchQuery,
 ) -> Result<Vec<(i64, f64)>> {
-    // Hits that are passed over (another role, a deleted context) come out of this reserve.
+    // Hits that are passed over (those of a deleted context) come out of this reserve.
+    let role = query.role.map(crate::Role::as_str);
+    let since = query.since.map_or(i64::MIN, Timestamp::as_micros);
+    let until = query.until.map_or(i64::MAX, Timestamp::as_micros);
     let wanted = (i64::from(query.offset) + i64::from(query.limit) + 1) * 4 + 256;
-    let mut statement = connection.prepare_cached(
-        "SELECT rowid, -bm25(search) AS score FROM search WHERE search MATCH ?1 AND rowid BETWEEN ?2 AND ?3
-         ORDER BY score DESC, rowid DESC LIMIT ?4",
-    )?;
+    // What a filter leaves out must not use up the reserve, so it is left out before.
+    let admitted = if query.role.is_none() && query.since.is_none() && query.until.is_none() {
+        ""
+    } else {
+        " AND EXISTS (SELECT 1 FROM items i WHERE i.rid = search.rowid AND (?5 IS NULL OR i.role = ?5)
+                        AND i.created_at >= ?6 AND i.created_at < ?7)"
+    };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT rowid, -bm25(search) AS score FROM search WHERE search MATCH ?1 AND rowid BETWEEN ?2 AND ?3{admitted}
+         ORDER BY score DESC, rowid DESC LIMIT ?4"
+    ))?;
     let mut hits: Vec<(i64, f64)> = Vec::new();
     for (first, last) in ranges {
-        let rows = statement.query_map(params![matching, first, last, wanted], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+        let mut values: Vec<&dyn ToSql> = vec![&matching, first, last, &wanted];
+        if !admitted.is_empty() {
+            values.extend([&role as &dyn ToSql, &since, &until]);
+        }
+        let rows = statement.query_map(values.as_slice(), |row| Ok((row.get(0)?, row.get(1)?)))?;
         hits.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
     }
     if ranges.len() > 1 {

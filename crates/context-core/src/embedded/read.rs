@@ -183,6 +183,10 @@ pub(super) fn list(
         sql.push_str(" AND c.session_id = ?");
         values.push(Box::new(session_id.clone()));
     }
+    if let Some(parent) = &query.forked_from {
+        sql.push_str(" AND c.forked_from = ?");
+        values.push(Box::new(parent.as_str().to_owned()));
+    }
     for label in &query.labels {
         sql.push_str(" AND EXISTS (SELECT 1 FROM json_each(c.labels) WHERE value = ?)");
         values.push(Box::new(label.clone()));

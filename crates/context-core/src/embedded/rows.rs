@@ -8,7 +8,8 @@ use crate::context::JsonObject;
 use crate::error::{Error, Result};
 use crate::id::{ClientId, ContextId, ContextKey, TenantId};
 use crate::item::{Kind, Links, Role, Traits};
-use crate::{Context, Item, Seq, Timestamp, Tokenizer};
+use crate::truncate::AutoTruncation;
+use crate::{Context, ForkedFrom, Item, Seq, Timestamp, Tokenizer};
 
 /// Bits of a rowid that hold the seq.
 const SEQ_BITS: u32 = 32;
@@ -47,7 +48,8 @@ pub(super) struct Head {
 /// Columns that [`head_of`] reads.
 pub(super) const HEAD_COLUMNS: &str = "c.ctx_no, c.id, c.agent_id, c.session_id, c.model_id, c.name, c.description, \
      c.metadata, c.labels, c.max_tokens, c.tokenizer, c.expires_at, c.created_at, \
-     h.stream_no, h.written_tokens, h.version, h.first_seq, h.next_seq, h.item_count, h.tokens, h.updated_at";
+     h.stream_no, h.written_tokens, h.version, h.first_seq, h.next_seq, h.item_count, h.tokens, h.updated_at, \
+     c.truncation, c.forked_from, c.forked_at";
 
 pub(super) fn head_of(row: &Row<'_>) -> rusqlite::Result<Head> {
     let labels: String = row.get(8)?;
@@ -64,6 +66,17 @@ pub(super) fn head_of(row: &Row<'_>) -> rusqlite::Result<Head> {
         max_tokens: row.get::<_, i64>(9)?.cast_unsigned(),
         tokenizer: Tokenizer::parse(&tokenizer)
             .ok_or_else(|| bad_column(10, format!("tokenizer {tokenizer:?}")))?,
+        truncation: match row.get::<_, Option<String>>(21)? {
+            None => AutoTruncation::None,
+            Some(name) => AutoTruncation::parse(&name).map_err(|error| bad_column(21, error))?,
+        },
+        forked_from: match row.get::<_, Option<String>>(22)? {
+            None => None,
+            Some(id) => Some(ForkedFrom {
+                id: ContextId::parse(&id).map_err(|error| bad_column(22, error))?,
+                at_seq: row.get::<_, i64>(23)?.cast_unsigned(),
+            }),
+        },
         expires_at: row.get::<_, Option<i64>>(11)?.map(Timestamp::from_micros),
         created_at: Timestamp::from_micros(row.get(12)?),
         version: row.get::<_, i64>(15)?.cast_unsigned(),

@@ -66,6 +66,8 @@ async fn two_stores_on_one_file_lose_nothing_and_settle() {
         query: crate::search::Query::parse("from").unwrap(),
         context: None,
         role: None,
+        since: None,
+        until: None,
         offset: 0,
         limit: 100,
     };
@@ -94,6 +96,8 @@ async fn what_a_dead_process_left_unindexed_is_indexed_at_the_next_start() {
                 query: crate::search::Query::parse("left").unwrap(),
                 context: Some(key.id.clone()),
                 role: None,
+                since: None,
+                until: None,
                 offset: 0,
                 limit: 1000,
             },

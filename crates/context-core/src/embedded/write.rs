@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, Head, int};
 use super::streams::{self, Span};
+use super::summaries;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::{Created, SeqRange};
-use crate::{Context, ContextPatch, NewContext, Seq, Timestamp, Version};
+use crate::{Context, ContextPatch, ForkedFrom, NewContext, Seq, Timestamp, Version};
 
 pub(super) fn create(
     connection: &Connection,
@@ -100,6 +101,10 @@ fn share(connection: &Connection, parent: &Head, at: Seq, context: &mut Context)
     let sum = streams::sum(connection, &shared)?;
     (context.item_count, context.tokens) = (sum.items, sum.tokens);
     context.next_seq = (at + 1).max(1);
+    context.forked_from = Some(ForkedFrom {
+        id: parent.context.id.clone(),
+        at_seq: at,
+    });
     context.first_seq = shared.first().map_or(context.next_seq, |span| span.first);
     Ok(shared)
 }
@@ -142,13 +147,15 @@ fn insert(connection: &Connection, tenant_no: i64, ctx_no: Option<i64>, context:
     connection
         .prepare_cached(
             "INSERT INTO contexts (ctx_no, tenant_no, id, agent_id, session_id, model_id, name, description, metadata,
-                                   labels, max_tokens, tokenizer, expires_at, created_at, deleted_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, NULL)
+                                   labels, max_tokens, tokenizer, expires_at, created_at, truncation, forked_from,
+                                   forked_at, deleted_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, NULL)
              ON CONFLICT (ctx_no) DO UPDATE SET
                 agent_id = excluded.agent_id, session_id = excluded.session_id, model_id = excluded.model_id,
                 name = excluded.name, description = excluded.description, metadata = excluded.metadata,
                 labels = excluded.labels, max_tokens = excluded.max_tokens, tokenizer = excluded.tokenizer,
-                expires_at = excluded.expires_at, created_at = excluded.created_at, deleted_at = NULL",
+                expires_at = excluded.expires_at, created_at = excluded.created_at, truncation = excluded.truncation,
+                forked_from = excluded.forked_from, forked_at = excluded.forked_at, deleted_at = NULL",
         )?
         .execute(params![
             ctx_no,
@@ -165,6 +172,9 @@ fn insert(connection: &Connection, tenant_no: i64, ctx_no: Option<i64>, context:
             context.tokenizer.as_str(),
             context.expires_at.map(Timestamp::as_micros),
             context.created_at.as_micros(),
+            context.truncation.stored(),
+            context.forked_from.as_ref().map(|parent| parent.id.as_str()),
+            context.forked_from.as_ref().map(|parent| int(parent.at_seq)),
         ])?;
     Ok(ctx_no.unwrap_or_else(|| connection.last_insert_rowid()))
 }
@@ -250,7 +260,7 @@ pub(super) fn tombstone(connection: &Connection, ctx_no: i64, stream_no: i64, no
     connection
         .prepare_cached(
             "UPDATE contexts SET deleted_at = ?2, session_id = NULL, name = NULL, description = NULL, metadata = '{}',
-                                 labels = '[]' WHERE ctx_no = ?1",
+                                 labels = '[]', truncation = NULL, forked_from = NULL, forked_at = NULL WHERE ctx_no = ?1",
         )?
         .execute(params![ctx_no, now.as_micros()])?;
     connection
@@ -269,7 +279,7 @@ fn forget_items(connection: &Connection, ctx_no: i64, stream_no: i64) -> Result<
     connection
         .prepare_cached("DELETE FROM append_keys WHERE ctx_no = ?1")?
         .execute([ctx_no])?;
-    Ok(())
+    summaries::forget(connection, ctx_no)
 }
 
 /// Keeps only some ranges: a new stream that points at what stays.

@@ -13,7 +13,7 @@ use crate::{Timestamp, Version};
 
 static DELETE_MANY: Statement = Statement {
     name: "delete_many",
-    sql: "SELECT outcome, version FROM contextkeep.delete_many_v1($1, $2, $3, $4, $5) ORDER BY ord",
+    sql: "SELECT outcome, version FROM contextkeep.delete_many_v2($1, $2, $3, $4, $5) ORDER BY ord",
     types: &[
         Type::TEXT,
         Type::TEXT,
@@ -58,6 +58,6 @@ fn decided(expected: Option<Version>, row: &Row) -> Result<Version> {
             expected: expected.unwrap_or_default(),
             actual: count(row, 1)?,
         }),
-        other => Err(Error::internal(format!("delete_many_v1 answered {other:?}"))),
+        other => Err(Error::internal(format!("delete_many_v2 answered {other:?}"))),
     }
 }

@@ -88,7 +88,7 @@ macro_rules! head_and_items {
                       NULL::boolean, NULL::text, NULL::text, NULL::text, NULL::text, NULL::text FROM h
                UNION ALL
                SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                      NULL, NULL, NULL, NULL, NULL, i.part, i.seq, i.created_at, i.importance, i.tokens, i.pinned,
+                      NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, i.part, i.seq, i.created_at, i.importance, i.tokens, i.pinned,
                       i.role, i.kind, i.client_id, i.links, i.body
                FROM h, ",
             $items,
@@ -208,7 +208,7 @@ fn page_of(rows: &[Row]) -> Result<ItemPage> {
     Ok(page)
 }
 
-/// A list by one of the three orders there is an index for. What is not asked is NULL.
+/// A list by one of the four orders there is an index for. What is not asked is NULL.
 macro_rules! list {
     ($by:literal) => {
         concat!(
@@ -219,6 +219,7 @@ macro_rules! list {
             is_there!("$2"),
             $by,
             " AND c.labels @> $5
+              AND ($9 IS NULL OR c.forked_from = $9)
               AND (c.created_at, c.id) < ($6, $7)
               ORDER BY c.created_at DESC, c.id DESC LIMIT $8"
         )
@@ -234,6 +235,7 @@ const LIST_TYPES: &[Type] = &[
     Type::INT8,
     Type::TEXT,
     Type::INT8,
+    Type::TEXT,
 ];
 
 pub(super) static LIST: Statement = Statement {
@@ -254,6 +256,14 @@ pub(super) static LIST_OF_SESSION: Statement = Statement {
     types: LIST_TYPES,
 };
 
+pub(super) static LIST_OF_FORKS: Statement = Statement {
+    name: "list_of_forks",
+    sql: list!(
+        " AND c.forked_from = $9 AND ($3 IS NULL OR c.agent_id = $3) AND ($4 IS NULL OR c.session_id = $4)"
+    ),
+    types: LIST_TYPES,
+};
+
 /// A page of contexts, newest first. It may be long: it does not go over a shared connection.
 pub(super) async fn list(
     session: &Session,
@@ -261,16 +271,17 @@ pub(super) async fn list(
     query: &ListQuery,
     now: Timestamp,
 ) -> Read<ContextPage> {
-    let statement = match (&query.session_id, &query.agent_id) {
-        (Some(_), _) => &LIST_OF_SESSION,
-        (None, Some(_)) => &LIST_OF_AGENT,
-        (None, None) => &LIST,
+    let statement = match (&query.forked_from, &query.session_id, &query.agent_id) {
+        (Some(_), ..) => &LIST_OF_FORKS,
+        (None, Some(_), _) => &LIST_OF_SESSION,
+        (None, None, Some(_)) => &LIST_OF_AGENT,
+        (None, None, None) => &LIST,
     };
     // Before the first place in the order comes everything.
     let (created_at, id) = query.after.as_ref().map_or((i64::MAX, ""), |after| {
         (after.created_at.as_micros(), after.id.as_str())
     });
-    let params: [&(dyn ToSql + Sync); 8] = [
+    let params: [&(dyn ToSql + Sync); 9] = [
         &tenant.as_str(),
         &now.as_micros(),
         &query.agent_id,
@@ -279,6 +290,7 @@ pub(super) async fn list(
         &created_at,
         &id,
         &(i64::from(query.limit) + 1),
+        &query.forked_from.as_ref().map(ContextId::as_str),
     ];
     let rows = session.query(statement, &params).await?;
     Ok(contexts_of(&rows, query.limit))

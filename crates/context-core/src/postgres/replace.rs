@@ -6,7 +6,7 @@ use super::append::columns::Columns;
 use super::link::{Session, Statement};
 use super::rows::{Head, count, get, int};
 use super::transaction::Outcome;
-use super::{streams, write};
+use super::{streams, summaries, write};
 use crate::Timestamp;
 use crate::error::Error;
 use crate::id::ContextKey;
@@ -32,6 +32,7 @@ pub(super) async fn replace(
     let stream_no = streams::create(session, head.ctx_no, &[], head.context.next_seq).await?;
     streams::release(session, head.stream_no).await?;
     session.execute(&FORGET_CLIENT_IDS, &[&head.ctx_no]).await?;
+    summaries::forget(session, head.ctx_no).await?;
     head.stream_no = stream_no;
     let appended = refill(&mut head, append, now);
     insert(session, &head, append, &appended, now).await?;

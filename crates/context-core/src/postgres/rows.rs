@@ -9,7 +9,8 @@ use crate::context::JsonObject;
 use crate::error::{Error, Result};
 use crate::id::{ClientId, ContextId};
 use crate::item::{Kind, Links, Role, Traits};
-use crate::{Context, Item, Timestamp, Tokenizer};
+use crate::truncate::AutoTruncation;
+use crate::{Context, ForkedFrom, Item, Timestamp, Tokenizer};
 
 /// The last seq of a span that is still open.
 pub(super) const SEQ_MAX: i64 = i64::MAX;
@@ -34,11 +35,11 @@ macro_rules! head_columns {
     () => {
         "c.ctx_no, c.id, c.agent_id, c.session_id, c.model_id, c.name, c.description, c.metadata, c.labels, \
          h.max_tokens, h.tokenizer, h.expires_at, c.created_at, h.stream_no, h.written_tokens, h.version, h.first_seq, \
-         h.next_seq, h.item_count, h.tokens, h.updated_at"
+         h.next_seq, h.item_count, h.tokens, h.updated_at, c.truncation, c.forked_from, c.forked_at"
     };
 }
 /// How many columns those are.
-pub(super) const HEAD_WIDTH: usize = 21;
+pub(super) const HEAD_WIDTH: usize = 24;
 
 /// The condition that a context is there, at the time of parameter `$now`.
 macro_rules! is_there {
@@ -67,6 +68,17 @@ pub(super) fn head_of(row: &Row) -> Result<Head> {
         max_tokens: count(row, 9)?,
         tokenizer: Tokenizer::parse(&tokenizer)
             .ok_or_else(|| damaged(row, 10, &format!("names the tokenizer {tokenizer:?}")))?,
+        truncation: match get::<Option<&str>>(row, 21)? {
+            None => AutoTruncation::None,
+            Some(name) => AutoTruncation::parse(name)?,
+        },
+        forked_from: match get::<Option<&str>>(row, 22)? {
+            None => None,
+            Some(id) => Some(ForkedFrom {
+                id: ContextId::parse(id)?,
+                at_seq: count(row, 23)?,
+            }),
+        },
         expires_at: get::<Option<i64>>(row, 11)?.map(Timestamp::from_micros),
         created_at: Timestamp::from_micros(get(row, 12)?),
         version: count(row, 15)?,

@@ -18,17 +18,28 @@ use crate::store::{Hit, SearchPage, SearchQuery};
 use crate::{Item, Timestamp};
 
 /// Hits are ranked before it is known which of them can be seen: this many more are ranked than the page needs, for
-/// those whose context is gone or that have another role.
+/// those whose context is gone.
 const RESERVE: i64 = 256;
 
+/// The best of the hits that the page is made of, of which as many as parameter `$2` are ranked.
+macro_rules! ranked {
+    ($admitted:literal) => {
+        concat!(
+            "SELECT w.stream_no, w.seq, ts_rank_cd(w.vector, $1::text::tsquery)::double precision AS score
+             FROM contextkeep.words w WHERE w.vector @@ $1::text::tsquery",
+            $admitted,
+            " ORDER BY 3 DESC, w.stream_no DESC, w.seq DESC LIMIT $2"
+        )
+    };
+}
+
 /// Hits whose context is there: the one that they were appended to, else one that was forked from it.
-static EVERYWHERE: Statement = Statement {
-    name: "search",
-    sql: "WITH found AS MATERIALIZED (
-              SELECT w.stream_no, w.seq, ts_rank_cd(w.vector, $1::text::tsquery)::double precision AS score
-              FROM contextkeep.words w WHERE w.vector @@ $1::text::tsquery
-              ORDER BY 3 DESC, w.stream_no DESC, w.seq DESC LIMIT $2
-          )
+macro_rules! everywhere {
+    ($admitted:literal) => {
+        concat!(
+            "WITH found AS MATERIALIZED (",
+            ranked!($admitted),
+            ")
           SELECT c.id, f.score, i.seq, i.created_at, i.importance, i.tokens, i.pinned, i.role, i.kind, i.client_id,
                  i.links, i.body
           FROM found f
@@ -42,17 +53,38 @@ static EVERYWHERE: Statement = Statement {
                 AND h.deleted_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > $4)
               ORDER BY p.stream_no <> p.source_no, c.ctx_no LIMIT 1
           ) c
-          WHERE $5 IS NULL OR i.role = $5
-          ORDER BY f.score DESC, f.stream_no DESC, f.seq DESC OFFSET $6 LIMIT $7",
-    types: &[
-        Type::TEXT,
-        Type::INT8,
-        Type::TEXT,
-        Type::INT8,
-        Type::TEXT,
-        Type::INT8,
-        Type::INT8,
-    ],
+          WHERE ($5 IS NULL OR i.role = $5) AND i.created_at >= $8 AND i.created_at < $9
+          ORDER BY f.score DESC, f.stream_no DESC, f.seq DESC OFFSET $6 LIMIT $7"
+        )
+    };
+}
+
+const EVERYWHERE_TYPES: &[Type] = &[
+    Type::TEXT,
+    Type::INT8,
+    Type::TEXT,
+    Type::INT8,
+    Type::TEXT,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+];
+
+static EVERYWHERE: Statement = Statement {
+    name: "search",
+    sql: everywhere!(""),
+    types: EVERYWHERE_TYPES,
+};
+
+/// With a filter: what it leaves out must not use up the reserve, so it is left out before.
+static FILTERED: Statement = Statement {
+    name: "search_filtered",
+    sql: everywhere!(
+        " AND EXISTS (SELECT 1 FROM contextkeep.items i WHERE i.stream_no = w.stream_no AND i.seq = w.seq
+                        AND ($5 IS NULL OR i.role = $5) AND i.created_at >= $8 AND i.created_at < $9)"
+    ),
+    types: EVERYWHERE_TYPES,
 };
 
 /// Hits in one context: in the ranges of streams that it is made of.
@@ -72,7 +104,7 @@ static WITHIN: Statement = Statement {
           JOIN contextkeep.words w ON w.vector @@ q.query
           JOIN contextkeep.items i ON i.stream_no = w.stream_no AND i.seq = w.seq
           WHERE EXISTS (SELECT 1 FROM spans s WHERE s.source_no = w.stream_no AND w.seq BETWEEN s.low AND s.high)
-            AND ($5 IS NULL OR i.role = $5)
+            AND ($5 IS NULL OR i.role = $5) AND i.created_at >= $8 AND i.created_at < $9
           ORDER BY 2 DESC, w.stream_no DESC, w.seq DESC OFFSET $6 LIMIT $7",
     types: &[
         Type::TEXT,
@@ -80,6 +112,8 @@ static WITHIN: Statement = Statement {
         Type::INT8,
         Type::INT8,
         Type::TEXT,
+        Type::INT8,
+        Type::INT8,
         Type::INT8,
         Type::INT8,
     ],
@@ -94,6 +128,8 @@ pub(super) async fn search(
 ) -> Read<SearchPage> {
     let wanted = tsquery(&query.query, tenant);
     let role = query.role.map(crate::Role::as_str);
+    let since = query.since.map_or(i64::MIN, Timestamp::as_micros);
+    let until = query.until.map_or(i64::MAX, Timestamp::as_micros);
     let (offset, limit) = (i64::from(query.offset), i64::from(query.limit) + 1);
     let rows = if let Some(id) = &query.context {
         let key = ContextKey::new(tenant.clone(), id.clone());
@@ -102,7 +138,7 @@ pub(super) async fn search(
             Err(error) => return Ok(Err(error)),
         };
         let (first, last) = (head.context.first_seq, head.context.next_seq);
-        let params: [&(dyn ToSql + Sync); 7] = [
+        let params: [&(dyn ToSql + Sync); 9] = [
             &wanted,
             &head.stream_no,
             &super::rows::int(first),
@@ -110,11 +146,13 @@ pub(super) async fn search(
             &role,
             &offset,
             &limit,
+            &since,
+            &until,
         ];
         session.query(&WITHIN, &params).await?
     } else {
         let ranked = (offset + limit) * 4 + RESERVE;
-        let params: [&(dyn ToSql + Sync); 7] = [
+        let params: [&(dyn ToSql + Sync); 9] = [
             &wanted,
             &ranked,
             &tenant.as_str(),
@@ -122,8 +160,12 @@ pub(super) async fn search(
             &role,
             &offset,
             &limit,
+            &since,
+            &until,
         ];
-        session.query(&EVERYWHERE, &params).await?
+        let is_filtered = role.is_some() || query.since.is_some() || query.until.is_some();
+        let statement = if is_filtered { &FILTERED } else { &EVERYWHERE };
+        session.query(statement, &params).await?
     };
     let lag_items = indexer::lag(session).await?;
     Ok(lag_items.and_then(|lag_items| page_of(&rows, query, lag_items)))

@@ -5,11 +5,12 @@ use tokio_postgres::types::Type;
 use super::link::{Session, Statement};
 use super::rows::{Head, count, get, head_columns, head_of, int, is_there};
 use super::streams::{self, Span};
+use super::summaries;
 use super::transaction::Outcome;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::{Created, SeqRange};
-use crate::{Context, ContextPatch, NewContext, Seq, Timestamp, Version};
+use crate::{Context, ContextPatch, ForkedFrom, NewContext, Seq, Timestamp, Version};
 
 /// Whoever locks a head locks the row of `heads` only: it is what every change changes.
 static LOCK: Statement = Statement {
@@ -113,6 +114,8 @@ pub(super) async fn create(
         })?;
         let (ctx_no, stream_no, expired) = (get(row, 0)?, get(row, 2)?, get::<bool>(row, 3)?);
         version = count(row, 1)?;
+        // Of a server that knows no summaries yet and deletes during an upgrade.
+        summaries::forget(session, ctx_no).await?;
         if expired {
             // It expired without having been swept: a tombstone that nobody has written yet.
             forget_items(session, ctx_no, stream_no).await?;
@@ -183,6 +186,10 @@ async fn share(session: &Session, parent: &Head, at: Seq, context: &mut Context)
     let sum = streams::sum(session, &shared).await?;
     (context.item_count, context.tokens) = (sum.items, sum.tokens);
     context.next_seq = (at + 1).max(1);
+    context.forked_from = Some(ForkedFrom {
+        id: parent.context.id.clone(),
+        at_seq: at,
+    });
     context.first_seq = shared.first().map_or(context.next_seq, |span| span.first);
     Ok(shared)
 }
@@ -191,7 +198,7 @@ static SAVE_CONTEXT: Statement = Statement {
     name: "save_context",
     sql: "UPDATE contextkeep.contexts
           SET agent_id = $2, session_id = $3, model_id = $4, name = $5, description = $6, metadata = $7, labels = $8,
-              created_at = $9, deleted_at = NULL
+              created_at = $9, truncation = $10, forked_from = $11, forked_at = $12, deleted_at = NULL
           WHERE ctx_no = $1",
     types: &[
         Type::INT8,
@@ -202,6 +209,9 @@ static SAVE_CONTEXT: Statement = Statement {
         Type::TEXT,
         Type::TEXT,
         Type::TEXT_ARRAY,
+        Type::INT8,
+        Type::TEXT,
+        Type::TEXT,
         Type::INT8,
     ],
 };
@@ -250,6 +260,7 @@ static NOTE_CHANGE: Statement = Statement {
 /// Writes a head with everything, and notes the change.
 async fn save(session: &Session, head: &Head) -> Outcome<()> {
     let context = &head.context;
+    let parent = context.forked_from.as_ref();
     session
         .execute(
             &SAVE_CONTEXT,
@@ -263,6 +274,9 @@ async fn save(session: &Session, head: &Head) -> Outcome<()> {
                 &context.metadata.as_str(),
                 &context.labels,
                 &context.created_at.as_micros(),
+                &context.truncation.stored(),
+                &parent.map(|parent| parent.id.as_str()),
+                &parent.map(|parent| int(parent.at_seq)),
             ],
         )
         .await?;
@@ -344,7 +358,7 @@ static TOMBSTONE: Statement = Statement {
     name: "tombstone",
     sql: "WITH c AS (UPDATE contextkeep.contexts
                      SET deleted_at = $2, session_id = NULL, name = NULL, description = NULL, metadata = '{}',
-                         labels = '{}'
+                         labels = '{}', truncation = NULL, forked_from = NULL, forked_at = NULL
                      WHERE ctx_no = $1),
                h AS (UPDATE contextkeep.heads
                      SET version = version + 1, item_count = 0, tokens = 0, updated_at = $2, deleted_at = $2
@@ -370,7 +384,7 @@ static FORGET_KEYS: Statement = Statement {
 async fn forget_items(session: &Session, ctx_no: i64, stream_no: i64) -> Outcome<()> {
     streams::release(session, stream_no).await?;
     session.execute(&FORGET_KEYS, &[&ctx_no]).await?;
-    Ok(())
+    summaries::forget(session, ctx_no).await
 }
 
 /// Keeps only some ranges: a new stream that points at what stays.

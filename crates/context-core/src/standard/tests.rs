@@ -1,6 +1,7 @@
 use super::*;
 use crate::SystemClock;
 use crate::fake::FakeStore;
+use crate::truncate::{AutoTruncation, Strategy};
 
 #[tokio::test]
 async fn a_truncation_drops_nothing_of_a_context_that_is_longer_than_a_window_and_within_its_budget() {
@@ -20,8 +21,7 @@ async fn a_truncation_drops_nothing_of_a_context_that_is_longer_than_a_window_an
     }
     let request = TruncateRequest {
         max_tokens: u64::MAX,
-        expected: None,
-        dry_run: false,
+        ..TruncateRequest::default()
     };
     let truncation = manager.truncate(&key, request).await.unwrap().value;
     assert_eq!(truncation.dropped_items, 0);
@@ -105,4 +105,93 @@ async fn a_batch_counts_each_append_as_its_context_counts_and_keeps_the_order() 
             );
         }
     }
+}
+
+/// A manager, and a context in its store that is to keep to so many tokens by itself.
+async fn self_truncating(max_tokens: u64, strategy: Strategy) -> (StandardContextManager, ContextKey) {
+    let store = Arc::new(FakeStore::new(Arc::new(SystemClock)));
+    let manager = StandardContextManager::new(store, LimitSettings::default());
+    let tenant = TenantId::parse("t").unwrap();
+    let new = NewContext {
+        max_tokens: Some(max_tokens),
+        truncation: Some(AutoTruncation::By(strategy)),
+        tokenizer: Some(Tokenizer::Estimate),
+        ..NewContext::of_agent("a").with_id(id("c"))
+    };
+    manager.create(&tenant, new).await.unwrap();
+    (manager, ContextKey::new(tenant, id("c")))
+}
+
+async fn say(manager: &StandardContextManager, key: &ContextKey, body: &str) -> Appended {
+    let request = AppendRequest {
+        items: vec![NewItem::parse(body, 1000).unwrap()],
+        expected: None,
+        idempotency_key: None,
+    };
+    manager.append(key, request).await.unwrap().value
+}
+
+#[tokio::test]
+async fn appends_succeed_while_what_must_stay_is_over_the_budget() {
+    let (manager, key) = self_truncating(20, Strategy::Importance).await;
+    let pinned = r#"{"role":"user","content":"this must never be forgotten by anybody here","pinned":true}"#;
+    for n in 1..=10 {
+        let appended = say(&manager, &key, pinned).await;
+        assert_eq!((appended.last_seq, appended.version), (n, n + 1));
+        manager.settled().await;
+    }
+    let head = manager.get(&key).await.unwrap().value;
+    assert_eq!(
+        (head.item_count, head.version),
+        (10, 11),
+        "nothing could be dropped"
+    );
+}
+
+#[tokio::test]
+async fn nearly_all_of_the_budget_may_be_what_must_stay() {
+    let (manager, key) = self_truncating(40, Strategy::PreservingUser).await;
+    let pinned = r#"{"role":"user","content":"this must never be forgotten by anybody, not here and not there, at no time whatever it is","pinned":true}"#;
+    say(&manager, &key, pinned).await;
+    for _ in 0..20 {
+        say(&manager, &key, r#"{"role":"assistant","content":"hm"}"#).await;
+        manager.settled().await;
+    }
+    let head = manager.get(&key).await.unwrap().value;
+    assert!(
+        head.tokens > AutoTruncation::target(40) && head.tokens <= 40,
+        "{}",
+        head.tokens
+    );
+    assert_eq!(head.first_seq, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_at_once_get_their_seqs_while_the_context_truncates_itself() {
+    let (manager, key) = self_truncating(200, Strategy::ToolResultsFirst).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (manager, key) = (manager.clone(), key.clone());
+        writers.spawn(async move {
+            let mut seqs = Vec::new();
+            for _ in 0..50 {
+                let body = r#"{"role":"assistant","content":"eight words are in this one, more or less"}"#;
+                seqs.push(say(&manager, &key, body).await.first_seq);
+            }
+            seqs
+        });
+    }
+    let mut seqs = Vec::new();
+    while let Some(done) = writers.join_next().await {
+        seqs.extend(done.unwrap());
+    }
+    seqs.sort_unstable();
+    assert_eq!(seqs, (1..=400).collect::<Vec<_>>());
+    manager.settled().await;
+    // One more, for the case that the last ones lost every race against each other.
+    say(&manager, &key, r#"{"role":"user","content":"done"}"#).await;
+    manager.settled().await;
+    let head = manager.get(&key).await.unwrap().value;
+    assert!(head.tokens <= 200, "{}", head.tokens);
+    assert_eq!(head.next_seq, 402);
 }

@@ -212,6 +212,8 @@ async fn search(
         query: Query::parse(query)?,
         context,
         role: None,
+        since: None,
+        until: None,
         offset: 0,
         limit,
     };

@@ -107,6 +107,8 @@ async fn recall(
         query: any_word_of(topic)?,
         context: Some(ContextId::parse(id)?),
         role: None,
+        since: None,
+        until: None,
         offset: 0,
         limit: RECALL_HITS,
     };

@@ -6,6 +6,7 @@ mod delete;
 mod fork;
 mod list;
 mod search;
+mod summarize;
 mod truncate;
 mod update;
 mod window;
@@ -81,7 +82,7 @@ macro_rules! catalog {
 
 /// Sorted by name, so that the list is the same everywhere and prompt caches stay warm.
 static CATALOG: LazyLock<Vec<Entry>> = catalog![
-    append, create, delete, fork, list, search, truncate, update, window
+    append, create, delete, fork, list, search, summarize, truncate, update, window
 ];
 
 /// All tools.

@@ -41,6 +41,14 @@ impl<'a> HeadView<'a> {
     }
 }
 
+/// Where a fork parted from its parent.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ForkedFromView<'a> {
+    id: &'a str,
+    /// The last item that was shared.
+    at_seq: u64,
+}
+
 /// A context without its items.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ContextView<'a> {
@@ -63,6 +71,11 @@ pub(super) struct ContextView<'a> {
     /// The budget in tokens.
     max_tokens: u64,
     tokenizer: &'static str,
+    /// none, or the strategy by which it is truncated by itself.
+    truncation: &'static str,
+    /// What it was forked from; that may be gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<ForkedFromView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     expires_at: Option<Timestamp>,
@@ -94,6 +107,11 @@ impl<'a> ContextView<'a> {
             labels: &context.labels,
             max_tokens: context.max_tokens,
             tokenizer: context.tokenizer.as_str(),
+            truncation: context.truncation.as_str(),
+            forked_from: context.forked_from.as_ref().map(|parent| ForkedFromView {
+                id: parent.id.as_str(),
+                at_seq: parent.at_seq,
+            }),
             expires_at: context.expires_at,
             version: context.version,
             first_seq: context.first_seq,

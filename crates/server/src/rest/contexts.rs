@@ -3,13 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use contextkeep_core::store::ListQuery;
-use contextkeep_core::{Context, Origin, TruncateRequest};
+use contextkeep_core::{Context, ContextId, Error, Invalid, Origin};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{
-    ContextBody, ContextList, CreateContext, Fork, PatchContext, Strategy, Truncate, TruncationBody,
-};
+use super::dto::{ContextBody, ContextList, CreateContext, Fork, PatchContext, Truncate, TruncationBody};
 use super::extract::{Body, Key, Params, if_match};
 use super::problem::{Problem, ProblemDocument};
 use super::{Answered, Rest, json, tagged};
@@ -60,6 +58,7 @@ fn created_response(context: &Context, is_new: bool, origin: Origin) -> Response
     params(
         ("agent_id" = Option<String>, Query, description = "Only this agent's"),
         ("session_id" = Option<String>, Query, description = "Only this session's"),
+        ("forked_from" = Option<String>, Query, description = "Only forks of the context with this id, which may be gone"),
         ("label" = Option<Vec<String>>, Query, description = "Only those with this label; repeat it for several, all of which must be there"),
         ("limit" = Option<u32>, Query, description = "Contexts on a page: 50 if absent"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before")),
@@ -70,6 +69,7 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         params.one("session_id")?,
         params.all("label"),
     );
+    let forked_from = params.one("forked_from")?;
     let limit = params.limit(PAGE, rest.limits.page_items)?;
     let cursor = params.one("cursor")?;
     params.finish()?;
@@ -78,6 +78,7 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         "list",
         agent_id.as_deref().unwrap_or_default(),
         session_id.as_deref().unwrap_or_default(),
+        forked_from.as_deref().unwrap_or_default(),
     ];
     question.extend(labels.iter().map(String::as_str));
     let after = cursor
@@ -87,6 +88,7 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         agent_id: agent_id.clone(),
         session_id: session_id.clone(),
         labels: labels.clone(),
+        forked_from: forked_from.as_deref().map(parent).transpose()?,
         after,
         limit,
     };
@@ -98,6 +100,17 @@ async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params
         next_cursor: next,
     };
     Ok(json(StatusCode::OK, &list, page.origin))
+}
+
+fn parent(id: &str) -> Result<ContextId, Problem> {
+    ContextId::parse(id).map_err(|error| match error {
+        Error::Invalid(invalid) => Error::from(Invalid {
+            field: "forked_from".into(),
+            ..invalid
+        })
+        .into(),
+        error => error.into(),
+    })
 }
 
 /// Read a context's head: everything but its items.
@@ -140,9 +153,7 @@ async fn delete(State(rest): State<Rest>, Key(key): Key, headers: HeaderMap) -> 
 async fn fork(State(rest): State<Rest>, Key(key): Key, body: Body) -> Answered {
     let fork = body.json::<Fork<'_>>()?;
     let new = fork.context.parse().map_err(|error| match error {
-        contextkeep_core::Error::Invalid(invalid) => {
-            Problem::from(contextkeep_core::Error::from(invalid.under("context")))
-        }
+        Error::Invalid(invalid) => Problem::from(Error::from(invalid.under("context"))),
         other => other.into(),
     })?;
     let created = rest.manager.fork(&key, fork.at, new).await?;
@@ -153,33 +164,17 @@ async fn fork(State(rest): State<Rest>, Key(key): Key, body: Body) -> Answered {
     ))
 }
 
-/// Drop the oldest turns until the budget holds. Nothing is lost physically until the next purge.
+/// Drop items until the budget holds: by age, kind, importance or relevance, calls always with their results.
+///
+/// What is dropped can be read and found no longer, except in forks that share it; the sweep of `retention` then removes
+/// what nothing reaches from the disk. `dry_run` says what would go.
 #[utoipa::path(post, path = "/v1/contexts/{id}/truncate", tag = "contexts", params(("id" = String, Path), ("If-Match" = Option<String>, Header)), request_body = Truncate,
     responses((status = 200, body = TruncationBody<'_>), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
 async fn truncate(State(rest): State<Rest>, Key(key): Key, headers: HeaderMap, body: Body) -> Answered {
-    let expected = if_match(&headers)?;
-    let Truncate {
-        max_tokens,
-        strategy: Strategy::OldestFirst,
-        dry_run,
-    } = body.json()?;
-    let done = rest
-        .manager
-        .truncate(
-            &key,
-            TruncateRequest {
-                max_tokens,
-                expected,
-                dry_run,
-            },
-        )
-        .await?;
+    let request = body.json::<Truncate>()?.request(if_match(&headers)?)?;
+    let done = rest.manager.truncate(&key, request).await?;
     let context = &done.value.context;
-    let answer = TruncationBody {
-        dropped_items: done.value.dropped_items,
-        dropped_tokens: done.value.dropped_tokens,
-        context: ContextBody::from(context),
-    };
+    let answer = TruncationBody::from(&done.value);
     Ok(tagged(
         json(StatusCode::OK, &answer, done.origin),
         context.version,

@@ -6,10 +6,11 @@
 )]
 
 use contextkeep_core::item::NewItem;
-use contextkeep_core::store::{Appended, Hit, ItemPage};
+use contextkeep_core::store::{Appended, Hit, ItemPage, SeqRange};
+use contextkeep_core::truncate::{AutoTruncation, Strategy};
 use contextkeep_core::{
-    Context, ContextId, ContextPatch, Error, Invalid, Item, JsonObject, NewContext, Result, Timestamp,
-    Tokenizer,
+    Context, ContextId, ContextPatch, Error, ForkedFrom, Invalid, Item, JsonObject, NewContext, Result,
+    Timestamp, Tokenizer, TruncateRequest, Truncation, Version,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -38,6 +39,10 @@ pub(crate) struct CreateContext<'body> {
     /// `o200k_base`, `cl100k_base`, `claude_estimate`, `gemini_estimate` or `estimate`; if absent, the one of `model_id`,
     /// else `o200k_base`. Fixed for the life of the context.
     tokenizer: Option<String>,
+    /// What happens by itself after an append that puts the context over `max_tokens`: `none` (the default), or a
+    /// strategy of truncate, down to four fifths of `max_tokens`. It runs beside the appends and makes a version of its
+    /// own; `relevance` goes by what the user said last.
+    truncation: Option<String>,
     /// RFC 3339. From then on the context is gone.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Option<Timestamp>,
@@ -59,6 +64,11 @@ impl CreateContext<'_> {
             labels: self.labels,
             max_tokens: self.max_tokens,
             tokenizer: self.tokenizer.as_deref().map(tokenizer).transpose()?,
+            truncation: self
+                .truncation
+                .as_deref()
+                .map(AutoTruncation::parse)
+                .transpose()?,
             expires_at: self.expires_at,
         })
     }
@@ -108,6 +118,10 @@ pub(crate) struct PatchContext<'body> {
     #[schema(value_type = Option<Vec<String>>)]
     labels: Option<Option<Vec<String>>>,
     max_tokens: Option<u64>,
+    /// `none`, or a strategy of truncate; `null` means `none`.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    truncation: Option<Option<String>>,
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Option<Timestamp>>,
@@ -128,6 +142,11 @@ impl PatchContext<'_> {
             metadata,
             labels: self.labels.map(Option::unwrap_or_default),
             max_tokens: self.max_tokens,
+            truncation: match self.truncation {
+                None => None,
+                Some(None) => Some(AutoTruncation::None),
+                Some(Some(name)) => Some(AutoTruncation::parse(&name)?),
+            },
             expires_at: self.expires_at,
         })
     }
@@ -182,23 +201,38 @@ pub(crate) fn parse_items<'text>(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Truncate {
-    /// Whole turns are dropped, oldest first, until the tokens are at most this. Instructions and pinned items stay.
-    pub(crate) max_tokens: u64,
-    /// Only `oldest_first`.
-    #[serde(default)]
-    pub(crate) strategy: Strategy,
+    /// Items are dropped until the tokens are at most this. Instructions and pinned items stay, a call stays with its
+    /// results, and of the newest turn at least its beginning and its end.
+    max_tokens: u64,
+    /// What goes first. `oldest_first` (the default): whole turns. `preserving_user`: tool exchanges and what the model
+    /// said; what the user said after all of that. `tool_results_first`: calls with their results; other items after all
+    /// of these. `importance`: the least important; 0.5 where an item names none. `relevance`: what has least to do with
+    /// `query`, by its words. The oldest first among equals. All but `oldest_first` read the whole context, which may have
+    /// at most 20,000 items and 16 MiB.
+    #[schema(example = "oldest_first")]
+    strategy: Option<String>,
+    /// What the rest is needed for; `relevance` needs it, the others refuse it. At most 8 KiB.
+    query: Option<String>,
     /// Only say what would be dropped.
     #[serde(default)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
 }
 
-/// How to choose what is dropped.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Strategy {
-    /// Whole turns, oldest first.
-    #[default]
-    OldestFirst,
+impl Truncate {
+    pub(crate) fn request(self, expected: Option<Version>) -> Result<TruncateRequest> {
+        Ok(TruncateRequest {
+            max_tokens: self.max_tokens,
+            strategy: self
+                .strategy
+                .as_deref()
+                .map(Strategy::parse)
+                .transpose()?
+                .unwrap_or_default(),
+            query: self.query,
+            expected,
+            dry_run: self.dry_run,
+        })
+    }
 }
 
 /// What to look for.
@@ -209,6 +243,12 @@ pub(crate) struct Search {
     pub(crate) query: String,
     /// Only items of this role.
     pub(crate) role: Option<String>,
+    /// Only items acknowledged at this time or later, RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only items acknowledged before this time, RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) until: Option<Timestamp>,
     /// Hits on a page: 1 to 100, 20 if absent.
     pub(crate) limit: Option<u32>,
     /// `next_cursor` of the page before.
@@ -234,6 +274,11 @@ pub(crate) struct ContextBody<'context> {
     labels: &'context [String],
     max_tokens: u64,
     tokenizer: &'static str,
+    /// `none`, or the strategy by which it is truncated by itself.
+    truncation: &'static str,
+    /// What it was forked from, as it was then; the parent may be gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<ForkedFromBody<'context>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime)]
     expires_at: Option<Timestamp>,
@@ -251,6 +296,24 @@ pub(crate) struct ContextBody<'context> {
     updated_at: Timestamp,
 }
 
+/// Where a fork parted from its parent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForkedFrom)]
+pub(crate) struct ForkedFromBody<'context> {
+    id: &'context str,
+    /// The last item that was shared.
+    at_seq: u64,
+}
+
+impl<'context> From<&'context ForkedFrom> for ForkedFromBody<'context> {
+    fn from(parent: &'context ForkedFrom) -> Self {
+        Self {
+            id: parent.id.as_str(),
+            at_seq: parent.at_seq,
+        }
+    }
+}
+
 impl<'context> From<&'context Context> for ContextBody<'context> {
     fn from(context: &'context Context) -> Self {
         Self {
@@ -265,6 +328,8 @@ impl<'context> From<&'context Context> for ContextBody<'context> {
             labels: &context.labels,
             max_tokens: context.max_tokens,
             tokenizer: context.tokenizer.as_str(),
+            truncation: context.truncation.as_str(),
+            forked_from: context.forked_from.as_ref().map(ForkedFromBody::from),
             expires_at: context.expires_at,
             version: context.version,
             first_seq: context.first_seq,
@@ -356,9 +421,43 @@ pub(crate) struct HitBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Truncation)]
 pub(crate) struct TruncationBody<'context> {
-    pub(crate) dropped_items: u64,
-    pub(crate) dropped_tokens: u64,
-    pub(crate) context: ContextBody<'context>,
+    dropped_items: u64,
+    dropped_tokens: u64,
+    /// The seqs of which nothing is left, oldest first; the first 64 ranges. What was left out of the middle before
+    /// counts as well.
+    dropped_ranges: Vec<RangeBody>,
+    /// Whether there are more ranges.
+    more_ranges: bool,
+    context: ContextBody<'context>,
+}
+
+impl<'context> From<&'context Truncation> for TruncationBody<'context> {
+    fn from(truncation: &'context Truncation) -> Self {
+        Self {
+            dropped_items: truncation.dropped_items,
+            dropped_tokens: truncation.dropped_tokens,
+            dropped_ranges: truncation.dropped_ranges.iter().map(RangeBody::from).collect(),
+            more_ranges: truncation.more_ranges,
+            context: ContextBody::from(&truncation.context),
+        }
+    }
+}
+
+/// Seqs from first to last, both included.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SeqRange)]
+pub(crate) struct RangeBody {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+impl From<&SeqRange> for RangeBody {
+    fn from(range: &SeqRange) -> Self {
+        Self {
+            first_seq: range.first,
+            last_seq: range.last,
+        }
+    }
 }
 
 /// Writes JSON whose items are copied as they are: neither parsed nor serialised again.

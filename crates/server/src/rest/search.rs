@@ -57,11 +57,13 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
         .into());
     }
     let inside = context.as_ref().map_or("", ContextId::as_str);
+    let times = format!("{:?} {:?}", search.since, search.until);
     let question = [
         "search",
         inside,
         &search.query,
         search.role.as_deref().unwrap_or_default(),
+        &times,
     ];
     let offset = search
         .cursor
@@ -71,6 +73,8 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
         query: Query::parse(&search.query)?,
         context: context.clone(),
         role,
+        since: search.since,
+        until: search.until,
         offset,
         limit,
     };

@@ -1,5 +1,6 @@
 //! What a line of an export file can be.
 
+use contextkeep_core::truncate::AutoTruncation;
 use contextkeep_core::{ContextId, Invalid, JsonObject, NewContext, Result, Timestamp, Tokenizer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -49,6 +50,7 @@ pub(super) struct ExportedContext<'line> {
     labels: Option<Vec<String>>,
     max_tokens: Option<u64>,
     tokenizer: Option<String>,
+    truncation: Option<String>,
     expires_at: Option<Timestamp>,
 }
 
@@ -75,6 +77,11 @@ impl ExportedContext<'_> {
             labels: self.labels,
             max_tokens: self.max_tokens,
             tokenizer,
+            truncation: self
+                .truncation
+                .as_deref()
+                .map(AutoTruncation::parse)
+                .transpose()?,
             expires_at: self.expires_at,
         })
     }

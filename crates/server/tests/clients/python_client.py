@@ -22,6 +22,7 @@ TOOLS = [
     "context_fork",
     "context_list",
     "context_search",
+    "context_summarize",
     "context_truncate",
     "context_update",
     "context_window",

@@ -245,3 +245,71 @@ fn contents(client: &Client, id: &str) -> Vec<String> {
         .map(|item| item["item"]["content"].as_str().unwrap().to_owned())
         .collect()
 }
+
+#[test]
+fn forks_know_their_parent_and_are_listed_under_it() {
+    let server = Server::start();
+    let client = server.client();
+    client
+        .post("/v1/contexts", r#"{"id":"trunk","agent_id":"a"}"#)
+        .ok();
+    let items = r#"{"items":[{"role":"user","content":"1"},{"role":"user","content":"2"}]}"#;
+    client.post("/v1/contexts/trunk/items", items).ok();
+    for (id, at) in [("twig-1", 1), ("twig-2", 2)] {
+        let body = json!({"at": at, "context": {"id": id, "agent_id": "a"}}).to_string();
+        let fork = client.post("/v1/contexts/trunk/fork", body).ok();
+        assert_eq!(fork["forked_from"], json!({"id": "trunk", "at_seq": at}));
+    }
+    assert_eq!(client.get("/v1/contexts/trunk").ok().get("forked_from"), None);
+    assert_eq!(client.delete("/v1/contexts/trunk").status, 204);
+    let first = client.get("/v1/contexts?forked_from=trunk&limit=1").ok();
+    assert_eq!(first["contexts"][0]["id"], "twig-2");
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let path = format!("/v1/contexts?forked_from=trunk&limit=1&cursor={cursor}");
+    let second = client.get(&path).ok();
+    assert_eq!(
+        (&second["contexts"][0]["id"], &second["next_cursor"]),
+        (&json!("twig-1"), &Value::Null)
+    );
+    let elsewhere = format!("/v1/contexts?forked_from=twig-1&limit=1&cursor={cursor}");
+    client.get(&elsewhere).problem_in(422, "invalid", "cursor");
+    client
+        .get("/v1/contexts?forked_from=not%20an%20id")
+        .problem_in(422, "invalid", "forked_from");
+}
+
+#[test]
+fn a_context_truncates_itself_after_appends_and_says_by_which_strategy() {
+    let server = Server::start();
+    let client = server.client();
+    let body = r#"{"id":"c","agent_id":"a","max_tokens":200,"truncation":"preserving_user"}"#;
+    assert_eq!(
+        client.post("/v1/contexts", body).ok()["truncation"],
+        "preserving_user"
+    );
+    client
+        .post("/v1/contexts", r#"{"id":"c","agent_id":"a","truncation":"none"}"#)
+        .problem_in(409, "context_differs", "truncation");
+    let item =
+        json!({"items": [{"role": "assistant", "content": "a few words to fill it up, and some more"}]})
+            .to_string();
+    let mut last_seq = 0;
+    // Each append is answered whether or not the context is being truncated meanwhile.
+    let shrunk = (0..500).any(|_| {
+        last_seq = client.post("/v1/contexts/c/items", item.clone()).ok()["last_seq"]
+            .as_u64()
+            .unwrap();
+        client.get("/v1/contexts/c").ok()["item_count"].as_u64().unwrap() < last_seq
+    });
+    assert!(shrunk, "{last_seq} appends and nothing was dropped");
+    let patched = client
+        .send("PATCH", "/v1/contexts/c", &[], r#"{"truncation":null}"#)
+        .ok();
+    assert_eq!(patched["truncation"], "none");
+    let wrong = client.send("PATCH", "/v1/contexts/c", &[], r#"{"truncation":"often"}"#);
+    let problem = wrong.problem_in(422, "invalid", "truncation");
+    assert!(
+        problem["hint"].as_str().unwrap().contains("none, oldest_first"),
+        "{problem}"
+    );
+}

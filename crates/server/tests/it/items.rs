@@ -185,6 +185,64 @@ fn a_dry_truncation_only_says_what_a_real_one_does() {
 }
 
 #[test]
+fn each_strategy_drops_what_it_names_and_a_wrong_one_is_told_all_five() {
+    let server = server();
+    let client = server.client();
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "t", "type": "function",
+        "function": {"name": "look", "arguments": "{}"}}]});
+    let conversation = json!([
+        {"role": "user", "content": "where is my order"}, call,
+        {"role": "tool", "tool_call_id": "t", "content": "on a ship"},
+        {"role": "assistant", "content": "it is on a ship", "importance": 0.1},
+        {"role": "user", "content": "thanks"}, {"role": "assistant", "content": "bye"}
+    ]);
+    append(&client, &[], &conversation).ok();
+    let tokens = client.get("/v1/contexts/c").ok()["tokens"].as_u64().unwrap();
+    for (strategy, query, gone) in [
+        ("oldest_first", "", (1, 4)),
+        ("preserving_user", "", (2, 3)),
+        ("tool_results_first", "", (2, 3)),
+        ("importance", "", (4, 4)),
+        ("relevance", r#","query":"order it is""#, (2, 3)),
+    ] {
+        let body = format!(
+            r#"{{"max_tokens":{},"strategy":"{strategy}","dry_run":true{query}}}"#,
+            tokens - 1
+        );
+        let done = client.post("/v1/contexts/c/truncate", body).ok();
+        let range = json!([{"first_seq": gone.0, "last_seq": gone.1}]);
+        assert_eq!(
+            (&done["dropped_ranges"], &done["more_ranges"]),
+            (&range, &json!(false)),
+            "{strategy}"
+        );
+    }
+    let wrong = client.post(
+        "/v1/contexts/c/truncate",
+        r#"{"max_tokens":9,"strategy":"newest"}"#,
+    );
+    let hint = wrong.problem_in(422, "invalid", "strategy")["hint"].to_string();
+    for name in [
+        "oldest_first",
+        "preserving_user",
+        "tool_results_first",
+        "importance",
+        "relevance",
+    ] {
+        assert!(hint.contains(name), "{hint}");
+    }
+    for body in [
+        r#"{"max_tokens":9,"strategy":"relevance"}"#,
+        r#"{"max_tokens":9,"query":"order"}"#,
+        r#"{"max_tokens":9,"strategy":"relevance","query":"?"}"#,
+    ] {
+        client
+            .post("/v1/contexts/c/truncate", body)
+            .problem_in(422, "invalid", "query");
+    }
+}
+
+#[test]
 fn a_window_keeps_instructions_and_pins_and_fits() {
     let server = server();
     let client = server.client();
@@ -240,4 +298,64 @@ fn a_window_that_cannot_be_says_what_would_do() {
         .ok();
     let less = format!("/v1/contexts/c/window?max_tokens={}", minimum - 1);
     client.get(&less).problem(422, "budget_too_small");
+}
+
+#[test]
+fn a_summary_is_made_kept_and_replaced_by_the_clients_own() {
+    let server = server();
+    let client = server.client();
+    fill(&client, 3);
+    assert_eq!(
+        client.get("/v1/contexts/c/summary").ok(),
+        json!({"summary": null})
+    );
+    let talk = json!([
+        {"role": "user", "content": "Please book the flight HAT136 for me on 2024-05-20."},
+        {"role": "assistant", "content": "I have booked it; the total is $120."},
+        {"role": "user", "content": "Thank you, and send me the receipt."}
+    ]);
+    append(&client, &[], &talk).ok();
+    let path = "/v1/contexts/c/summary?first_seq=4&last_seq=6";
+    let made = client.get(path).ok()["summary"].clone();
+    assert_eq!(
+        (&made["kind"], &made["first_seq"], &made["last_seq"]),
+        (&json!("extractive"), &json!(4), &json!(6))
+    );
+    let text = made["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("Goal [4]: Please book the flight HAT136"),
+        "{text}"
+    );
+    assert!(
+        text.contains("$120") && text.contains("Last request [6]"),
+        "{text}"
+    );
+    assert_eq!(client.get(path).ok()["summary"], made, "made once");
+    client
+        .post("/v1/contexts/c/truncate", r#"{"max_tokens":30}"#)
+        .ok();
+    assert_eq!(client.get(path).ok()["summary"], made, "its items are gone");
+    let own = r#"{"first_seq":4,"last_seq":6,"text":"booked"}"#;
+    let put = client.send("PUT", "/v1/contexts/c/summary", &[], own).ok()["summary"].clone();
+    assert_eq!(
+        (&put["kind"], &put["text"]),
+        (&json!("external"), &json!("booked"))
+    );
+    assert_eq!(client.get(path).ok()["summary"], put);
+    for (query, field) in [
+        ("first_seq=4", "last_seq"),
+        ("last_seq=4", "first_seq"),
+        ("first_seq=0&last_seq=4", "first_seq"),
+        ("first_seq=1&last_seq=7", "last_seq"),
+    ] {
+        client
+            .get(&format!("/v1/contexts/c/summary?{query}"))
+            .problem_in(422, "invalid", field);
+    }
+    let empty = r#"{"first_seq":4,"last_seq":6,"text":" "}"#;
+    client
+        .send("PUT", "/v1/contexts/c/summary", &[], empty)
+        .problem_in(422, "invalid", "text");
+    let gone = client.get("/v1/contexts/never/summary");
+    gone.problem(404, "not_found");
 }

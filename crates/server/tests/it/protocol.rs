@@ -46,6 +46,20 @@ const EXERCISES: &[Exercise] = &[
         200,
     ),
     (
+        "put",
+        "/v1/contexts/{id}/summary",
+        "/v1/contexts/c/summary",
+        r#"{"first_seq":1,"last_seq":1,"text":"an a"}"#,
+        200,
+    ),
+    (
+        "get",
+        "/v1/contexts/{id}/summary",
+        "/v1/contexts/c/summary?first_seq=1&last_seq=1",
+        "",
+        200,
+    ),
+    (
         "post",
         "/v1/contexts/{id}/truncate",
         "/v1/contexts/c/truncate",

@@ -146,3 +146,33 @@ fn a_cursor_of_another_search_is_refused() {
         .post("/v1/contexts/one/search", inside)
         .problem_in(422, "invalid", "cursor");
 }
+
+#[test]
+fn a_search_stays_inside_its_span_of_time() {
+    let server = server();
+    let client = server.client();
+    let found = |span: Value| {
+        let mut body = json!({"query": "fli*"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(span.as_object().unwrap().clone());
+        hits(&client, "/v1/search", &body).len()
+    };
+    let all = found(json!({}));
+    assert!(all > 0);
+    assert_eq!(
+        found(json!({"since": "2020-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z"})),
+        all
+    );
+    assert_eq!(found(json!({"since": "2999-01-01T00:00:00Z"})), 0);
+    assert_eq!(found(json!({"until": "2020-01-01T00:00:00Z"})), 0);
+    for (body, field) in [
+        (r#"{"query":"a","since":"yesterday"}"#, "since"),
+        (
+            r#"{"query":"a","since":"2026-01-01T00:00:00Z","until":"2026-01-01T00:00:00Z"}"#,
+            "until",
+        ),
+    ] {
+        client.post("/v1/search", body).problem_in(422, "invalid", field);
+    }
+}

@@ -61,6 +61,14 @@ macro_rules! around {
                 let $read = $self.$name.tail(key, query);
                 $reading
             }
+            async fn summaries(&$self, key: &ContextKey) -> Result<Vec<Summary>> {
+                let $read = $self.$name.summaries(key);
+                $reading
+            }
+            async fn put_summary(&$self, key: &ContextKey, summary: Summary) -> Result<Summary> {
+                let $write = $self.$name.put_summary(key, summary);
+                $writing
+            }
             async fn list(&$self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
                 let $read = $self.$name.list(tenant, query);
                 $reading

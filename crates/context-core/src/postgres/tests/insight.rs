@@ -57,6 +57,8 @@ fn searching() -> SearchQuery {
         query: search::Query::parse("hidden7f").unwrap(),
         context: None,
         role: None,
+        since: None,
+        until: None,
         offset: 0,
         limit: 10,
     }

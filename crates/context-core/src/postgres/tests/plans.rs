@@ -53,8 +53,9 @@ async fn indexing(client: &tokio_postgres::Client) -> String {
 }
 
 /// Tables of a size at which the choice matters, with statistics.
-const TABLES: &str = "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels)
-    SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 20, '{}', '{}'
+const TABLES: &str = "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels, forked_from)
+    SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 20, '{}', '{}',
+           CASE WHEN g % 3 = 0 THEN 'c' || g % 60 END
     FROM generate_series(1, 20000) g;
     INSERT INTO contextkeep.streams (ctx_no) SELECT ctx_no FROM contextkeep.contexts;
     INSERT INTO contextkeep.spans SELECT stream_no, 1, 9223372036854775807, stream_no FROM contextkeep.streams;
@@ -106,8 +107,10 @@ async fn every_read_follows_an_index() {
         "{head}"
     );
     reads_of_many(&client).await;
+    let forks = list(none.clone(), none.clone());
     for (statement, index, (agent, session)) in [
         (&read::LIST, "contexts_newest", list(none.clone(), none.clone())),
+        (&read::LIST_OF_FORKS, "contexts_forked", forks),
         (
             &read::LIST_OF_AGENT,
             "contexts_of_agent",
@@ -115,12 +118,11 @@ async fn every_read_follows_an_index() {
         ),
         (&read::LIST_OF_SESSION, "contexts_of_session", list(none, session)),
     ] {
-        let plan = plan(
-            &client,
-            statement,
-            &[&tenant, &now, &agent, &session, &labels, &last, &"", &limit],
-        )
-        .await;
+        let parent = (index == "contexts_forked").then_some("c21");
+        let params: [&(dyn ToSql + Sync); 9] = [
+            &tenant, &now, &agent, &session, &labels, &last, &"", &limit, &parent,
+        ];
+        let plan = plan(&client, statement, &params).await;
         assert!(
             plan.contains(index) && !plan.contains("Seq Scan"),
             "{}: {plan}",

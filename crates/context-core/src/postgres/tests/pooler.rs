@@ -31,6 +31,7 @@ async fn a_store_behind_a_transaction_pooler_loses_nothing() {
         let list = ListQuery {
             agent_id: None,
             session_id: None,
+            forked_from: None,
             labels: Vec::new(),
             after: None,
             limit: 10,
@@ -40,6 +41,8 @@ async fn a_store_behind_a_transaction_pooler_loses_nothing() {
             query: Query::parse("\"1 1 0\"").unwrap(),
             context: None,
             role: None,
+            since: None,
+            until: None,
             offset: 0,
             limit: 10,
         };

@@ -1,5 +1,6 @@
 //! `context_create`.
 
+use contextkeep_core::truncate::AutoTruncation;
 use contextkeep_core::{ContextId, NewContext, Tokenizer};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::fault::Fault;
 use super::super::reply::Reply;
 use super::super::view::HeadView;
+use super::truncate::TruncationName;
 use super::{Call, Effect};
 
 #[derive(Deserialize, JsonSchema)]
@@ -41,6 +43,9 @@ struct Arguments {
     /// How tokens are counted: `o200k_base` (GPT-4o and later), `cl100k_base` (GPT-4 and 3.5), `claude_estimate`,
     /// `gemini_estimate` or `estimate` (any other model). If absent, that of `model_id`, else `o200k_base`.
     tokenizer: Option<TokenizerName>,
+    /// What happens by itself after an append that puts it over `max_tokens`: none (default), or a strategy of
+    /// `context_truncate`.
+    truncation: Option<TruncationName>,
     /// When it is deleted by itself, as 2026-01-31T12:00:00Z.
     expires_at: Option<String>,
 }
@@ -99,6 +104,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         labels: arguments.labels,
         max_tokens: arguments.max_tokens,
         tokenizer: arguments.tokenizer.map(Tokenizer::from),
+        truncation: arguments.truncation.map(AutoTruncation::from),
         expires_at: super::time("expires_at", arguments.expires_at.as_deref())?,
     };
     let created = call.manager.create(call.tenant, new).await?.value;

@@ -25,6 +25,8 @@ struct Arguments {
     agent_id: Option<String>,
     /// Only contexts of this session.
     session_id: Option<String>,
+    /// Only forks of this context, which may be gone.
+    forked_from: Option<String>,
     /// Only contexts that have all of these labels.
     #[schemars(length(max = 32))]
     labels: Option<Vec<String>>,
@@ -37,7 +39,11 @@ struct Arguments {
 
 impl Arguments {
     fn filters(&self) -> bool {
-        self.agent_id.is_some() || self.session_id.is_some() || self.labels.is_some() || self.cursor.is_some()
+        self.agent_id.is_some()
+            || self.session_id.is_some()
+            || self.forked_from.is_some()
+            || self.labels.is_some()
+            || self.cursor.is_some()
     }
 }
 
@@ -58,7 +64,7 @@ pub(super) fn tool() -> Tool {
     super::tool::<Arguments, ListView<'_>>(
         "context_list",
         "List contexts",
-        "Find contexts by agent, session or labels, newest first, or look at one by id. To find something that \
+        "Find contexts by agent, session, labels or what they were forked from, newest first, or look at one by id. To find something that \
          was said, use context_search.",
         &Effect::Reads,
     )
@@ -79,6 +85,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         "mcp list",
         arguments.agent_id.as_deref().unwrap_or_default(),
         arguments.session_id.as_deref().unwrap_or_default(),
+        arguments.forked_from.as_deref().unwrap_or_default(),
     ];
     question.extend(labels.iter().map(String::as_str));
     let after = arguments
@@ -86,10 +93,15 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         .as_deref()
         .map(|cursor| cursor::list_position(cursor, &question))
         .transpose()?;
+    let forked_from = arguments.forked_from.as_deref();
+    let forked_from = forked_from
+        .map(|id| super::id_under("forked_from", id))
+        .transpose()?;
     let query = ListQuery {
         agent_id: arguments.agent_id.clone(),
         session_id: arguments.session_id.clone(),
         labels: labels.clone(),
+        forked_from,
         after,
         limit: arguments
             .limit

@@ -26,6 +26,10 @@ struct Arguments {
     id: Option<String>,
     /// Only items of this role.
     role: Option<RoleName>,
+    /// Only items of this time or later, as 2026-01-31T12:00:00Z.
+    since: Option<String>,
+    /// Only items from before this time.
+    until: Option<String>,
     /// snippet (default) shows the text around what was found; item shows the whole item.
     detail: Option<Detail>,
     /// Most hits; 10 if left out.
@@ -114,11 +118,15 @@ pub(super) fn tool() -> Tool {
 pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let arguments: Arguments = call.arguments()?;
     let role = arguments.role.map(Role::from);
+    let since = super::time("since", arguments.since.as_deref())?;
+    let until = super::time("until", arguments.until.as_deref())?;
+    let times = format!("{since:?} {until:?}");
     let question = [
         "mcp search",
         &arguments.query,
         arguments.id.as_deref().unwrap_or_default(),
         role.map_or("", Role::as_str),
+        &times,
     ];
     let offset = arguments
         .cursor
@@ -128,6 +136,8 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         query: Query::parse(&arguments.query)?,
         context: arguments.id.as_deref().map(ContextId::parse).transpose()?,
         role,
+        since,
+        until,
         offset,
         limit: arguments
             .limit

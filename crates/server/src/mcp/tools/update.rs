@@ -2,6 +2,7 @@
 
 use contextkeep_core::ContextPatch;
 use contextkeep_core::error::Invalid;
+use contextkeep_core::truncate::AutoTruncation;
 use rmcp::model::Tool;
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::fault::Fault;
 use super::super::reply::Reply;
 use super::super::view::HeadView;
+use super::truncate::TruncationName;
 use super::{Call, Effect};
 
 #[derive(Deserialize, JsonSchema)]
@@ -36,6 +38,9 @@ struct Arguments {
     /// The token budget of the model.
     #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
     max_tokens: Option<u64>,
+    /// What happens by itself after an append that puts it over `max_tokens`: none, or a strategy of
+    /// `context_truncate`.
+    truncation: Option<TruncationName>,
     /// When it is deleted by itself, as 2026-01-31T12:00:00Z.
     expires_at: Option<String>,
     /// Fields to empty.
@@ -96,6 +101,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         metadata,
         labels: arguments.labels,
         max_tokens: arguments.max_tokens,
+        truncation: arguments.truncation.map(AutoTruncation::from),
         expires_at: wish("expires_at", expires_at, clear.contains(&Clearable::ExpiresAt))?,
     };
     let context = call

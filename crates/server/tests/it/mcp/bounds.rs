@@ -6,6 +6,7 @@ use std::time::Duration;
 use contextkeep_core::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
+use contextkeep_core::summary::{PutSummary, Summary, SummaryRequest};
 use contextkeep_core::{
     Answer, AppendRequest, Context, ContextId, ContextKey, ContextManager, ContextPatch, NewContext, Result,
     Seq, TenantId, TruncateRequest, Truncation, Version, Window, WindowRequest,
@@ -268,6 +269,12 @@ impl ContextManager for Stuck {
         self.forever().await
     }
     async fn window(&self, _: &ContextKey, _: WindowRequest) -> Result<Answer<Arc<Window>>> {
+        self.forever().await
+    }
+    async fn summary(&self, _: &ContextKey, _: SummaryRequest) -> Result<Answer<Option<Summary>>> {
+        self.forever().await
+    }
+    async fn put_summary(&self, _: &ContextKey, _: PutSummary) -> Result<Answer<Summary>> {
         self.forever().await
     }
     async fn list(&self, _: &TenantId, _: ListQuery) -> Result<Answer<ContextPage>> {

@@ -22,6 +22,7 @@ async fn no_tool_reaches_another_tenants_context() {
         ("context_search", json!({"id": "secret", "query": "launch"})),
         ("context_update", json!({"id": "secret", "name": "x"})),
         ("context_truncate", json!({"id": "secret", "max_tokens": 1})),
+        ("context_summarize", json!({"id": "secret"})),
         ("context_fork", json!({"id": "secret", "agent_id": "x"})),
         ("context_fork", json!({"id": "secret"})),
         ("context_delete", json!({"id": "secret"})),

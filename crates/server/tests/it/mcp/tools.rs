@@ -252,3 +252,44 @@ async fn pages_of_a_list_and_of_a_search_hold_everything_once() {
         assert_eq!(seen, ["c0", "c1", "c2", "c3", "c4", "c5", "c6"], "{tool}");
     }
 }
+
+#[tokio::test]
+async fn a_summary_is_made_or_kept() {
+    let server = Server::start().await;
+    let client = server.client(Era::Modern, "acme").await;
+    client
+        .context("c", &["one", "please look at src/main.rs line 42"])
+        .await;
+    assert_eq!(
+        client.call("context_summarize", json!({"id": "c"})).await,
+        json!({})
+    );
+    let range = json!({"id": "c", "first_seq": 1, "last_seq": 2});
+    let made = client.call("context_summarize", range.clone()).await;
+    let text = made["summary"]["text"].as_str().unwrap();
+    assert!(text.contains("src/main.rs"), "{text}");
+    let mut own = range.clone();
+    own["text"] = "they asked for main".into();
+    let kept = client.call("context_summarize", own).await;
+    assert_eq!(kept["summary"]["kind"], "external");
+    assert_eq!(client.call("context_summarize", range).await, kept);
+}
+
+#[tokio::test]
+async fn a_truncation_goes_by_the_strategy_that_is_named() {
+    let server = Server::start().await;
+    let client = server.client(Era::Modern, "acme").await;
+    client
+        .context("c", &["about cats", "about dogs", "about birds"])
+        .await;
+    let tokens = client.call("context_list", json!({"id": "c"})).await["contexts"][0]["tokens"]
+        .as_u64()
+        .unwrap();
+    let arguments = json!({"id": "c", "max_tokens": tokens - 1, "strategy": "relevance", "query": "cats", "dry_run": true});
+    let planned = client.call("context_truncate", arguments).await;
+    assert_eq!(
+        planned["dropped_ranges"],
+        json!([{"first_seq": 2, "last_seq": 2}])
+    );
+    assert_eq!(planned["more_ranges"], false);
+}

@@ -157,7 +157,7 @@ async fn no_session_is_begun_and_answers_are_plain_json() {
     let elsewhere = Server::start().await;
     let answer: Value = post(&elsewhere, LIST).await.json().await.unwrap();
     assert_eq!(answer["id"], 7);
-    assert_eq!(answer["result"]["tools"].as_array().unwrap().len(), 9);
+    assert_eq!(answer["result"]["tools"].as_array().unwrap().len(), 10);
 }
 
 #[tokio::test]

@@ -1,0 +1,217 @@
+//! Summaries: kept beside the items, gone with the context.
+
+#[cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the suite is one module in several rooms")
+)]
+use super::*;
+use crate::StandardContextManager;
+use crate::manager::ContextManager;
+use crate::settings::LimitSettings;
+use crate::summary::{Kind as SummaryKind, PER_CONTEXT_MAX, PutSummary, Summary, SummaryRequest};
+
+fn summary(t: &Subject, kind: SummaryKind, first: Seq, last: Seq, text: &str) -> Summary {
+    Summary {
+        kind,
+        range: SeqRange { first, last },
+        text: text.to_owned(),
+        tokens: 7,
+        source: [u8::try_from(last % 256).unwrap(); 32],
+        created_at: t.clock.now(),
+    }
+}
+
+pub async fn summaries_come_back_as_they_were_put(t: Subject) {
+    let key = t.create("a").await;
+    t.append(&key, &[&said("1"), &said("2"), &said("3")]).await;
+    let version = t.head(&key).await.version;
+    assert!(t.store.summaries(&key).await.unwrap().is_empty());
+    let late = summary(&t, SummaryKind::Extractive, 1, 3, "three \u{1F642}\nlines");
+    let early = summary(&t, SummaryKind::Extractive, 1, 2, "two");
+    let theirs = summary(&t, SummaryKind::External, 1, 3, "theirs");
+    for one in [&late, &theirs, &early] {
+        t.store.put_summary(&key, one.clone()).await.unwrap();
+    }
+    assert_eq!(
+        t.store.summaries(&key).await.unwrap(),
+        [early.clone(), late, theirs.clone()]
+    );
+    let newer = Summary {
+        text: "newer".to_owned(),
+        ..summary(&t, SummaryKind::Extractive, 1, 3, "")
+    };
+    t.store.put_summary(&key, newer.clone()).await.unwrap();
+    assert_eq!(t.store.summaries(&key).await.unwrap(), [early, newer, theirs]);
+    assert_eq!(
+        t.head(&key).await.version,
+        version,
+        "a summary is not a change of the context"
+    );
+
+    let other = ContextKey::new(TenantId::parse("other").unwrap(), key.id.clone());
+    assert!(
+        matches!(t.store.summaries(&other).await, Err(Error::NotFound)),
+        "S5"
+    );
+    let stray = summary(&t, SummaryKind::External, 1, 1, "x");
+    assert!(matches!(
+        t.store.put_summary(&other, stray).await,
+        Err(Error::NotFound)
+    ));
+}
+
+pub async fn the_oldest_summaries_make_room(t: Subject) {
+    let key = t.create("a").await;
+    for last in 1..=PER_CONTEXT_MAX as u64 + 3 {
+        t.clock.advance(Duration::from_secs(1));
+        let one = summary(&t, SummaryKind::Extractive, 1, last, "x");
+        t.store.put_summary(&key, one).await.unwrap();
+    }
+    let left: Vec<Seq> = t
+        .store
+        .summaries(&key)
+        .await
+        .unwrap()
+        .iter()
+        .map(|one| one.range.last)
+        .collect();
+    assert_eq!(left, (4..=PER_CONTEXT_MAX as u64 + 3).collect::<Vec<_>>());
+}
+
+pub async fn summaries_outlive_their_items_and_not_their_context(t: Subject) {
+    for (id, many) in [("a", false), ("b", true)] {
+        let key = t.create(id).await;
+        t.append(&key, &[&said("1"), &said("2"), &said("3")]).await;
+        let one = summary(&t, SummaryKind::External, 1, 2, "what was said");
+        t.store.put_summary(&key, one.clone()).await.unwrap();
+        t.store
+            .rewrite(&key, vec![SeqRange { first: 3, last: 3 }], None)
+            .await
+            .unwrap();
+        t.purge_all(retention_of(&t.clock)).await;
+        assert_eq!(
+            t.store.summaries(&key).await.unwrap(),
+            std::slice::from_ref(&one),
+            "a truncation leaves it"
+        );
+        let fork = format!("fork-{id}");
+        t.store.fork(&key, Seq::MAX, new(&fork)).await.unwrap();
+        assert!(
+            t.store.summaries(&t.key(&fork)).await.unwrap().is_empty(),
+            "a fork begins without"
+        );
+        t.store.replace(&key, append(&[&said("other")])).await.unwrap();
+        assert!(
+            t.store.summaries(&key).await.unwrap().is_empty(),
+            "it was of what was replaced"
+        );
+        t.store.put_summary(&key, one).await.unwrap();
+        if many {
+            let deletes = vec![(key.id.clone(), None)];
+            t.store
+                .delete_many(&t.tenant, deletes)
+                .await
+                .pop()
+                .unwrap()
+                .unwrap();
+        } else {
+            t.store.delete(&key, None).await.unwrap();
+        }
+        assert!(matches!(t.store.summaries(&key).await, Err(Error::NotFound)));
+        t.create(id).await;
+        assert!(
+            t.store.summaries(&key).await.unwrap().is_empty(),
+            "another context of the same id"
+        );
+    }
+}
+
+/// Thirty turns about flights, each of two items.
+async fn talked(t: &Subject) -> (StandardContextManager, ContextKey) {
+    let manager = StandardContextManager::new(t.store.clone(), LimitSettings::default());
+    let key = t.create("a").await;
+    for turn in 1..=30 {
+        let asked = said(&format!(
+            "please change the flight HAT{turn:03} to another day in May"
+        ));
+        let answer = format!("I have confirmed the change number {turn} for ${turn}50.");
+        let answer = serde_json::json!({"role": "assistant", "content": answer}).to_string();
+        t.append(&key, &[&asked, &answer]).await;
+    }
+    (manager, key)
+}
+
+fn range(first: Seq, last: Seq) -> SummaryRequest {
+    SummaryRequest {
+        range: Some(SeqRange { first, last }),
+    }
+}
+
+pub async fn a_context_is_summarised_step_by_step(t: Subject) {
+    let (manager, key) = talked(&t).await;
+    let ask = async |request| manager.summary(&key, request).await.unwrap().value;
+    let part = ask(range(1, 20)).await.unwrap();
+    assert_eq!(
+        (part.kind, part.range),
+        (SummaryKind::Extractive, SeqRange { first: 1, last: 20 })
+    );
+    assert!(
+        part.text.starts_with("Goal [1]: please change the flight HAT001"),
+        "{}",
+        part.text
+    );
+    assert!(part.text.contains("Last request [19]: "), "{}", part.text);
+    let whole = ask(range(1, 60)).await.unwrap();
+    assert!(
+        whole.text.contains("Last request [59]: ") && whole.text.contains("HAT001"),
+        "{}",
+        whole.text
+    );
+    assert!(whole.tokens <= crate::summary::TOKENS_MAX);
+    assert_eq!(ask(range(1, 60)).await.unwrap(), whole, "it was kept");
+    for (first, last, field) in [(0, 3, "first_seq"), (5, 4, "first_seq"), (1, 61, "last_seq")] {
+        let refused = manager.summary(&key, range(first, last)).await;
+        assert!(
+            matches!(&refused, Err(Error::Invalid(invalid)) if invalid.field == field),
+            "{refused:?}"
+        );
+    }
+    let last = vec![SeqRange { first: 60, last: 60 }];
+    t.store.rewrite(&key, last, None).await.unwrap();
+    assert_eq!(ask(range(1, 60)).await.unwrap(), whole, "its items are gone");
+    let nothing = manager.summary(&key, range(2, 9)).await;
+    assert!(
+        matches!(&nothing, Err(Error::Invalid(invalid)) if invalid.field == "first_seq"),
+        "{nothing:?}"
+    );
+}
+
+pub async fn what_a_window_leaves_out_is_summarised(t: Subject) {
+    let (manager, key) = talked(&t).await;
+    let ask = async || {
+        manager
+            .summary(&key, SummaryRequest::default())
+            .await
+            .unwrap()
+            .value
+    };
+    assert_eq!(ask().await, None, "everything is in the window");
+    let patch = ContextPatch {
+        max_tokens: Some(200),
+        ..ContextPatch::default()
+    };
+    t.store.update(&key, patch, None).await.unwrap();
+    let omitted = ask().await.unwrap();
+    let window = manager.window(&key, crate::WindowRequest::default()).await;
+    assert_eq!(
+        omitted.range.last,
+        window.unwrap().value.omitted.unwrap().last_seq
+    );
+    let put = PutSummary {
+        range: omitted.range,
+        text: "the traveller moved many flights".to_owned(),
+    };
+    let theirs = manager.put_summary(&key, put).await.unwrap().value;
+    assert_eq!(theirs.kind, SummaryKind::External);
+    assert_eq!(ask().await.unwrap(), theirs, "the client knows better");
+}
