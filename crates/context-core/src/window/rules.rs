@@ -7,9 +7,9 @@
 //!   between; **C2** each call is answered once before anybody else speaks (agno-agi/agno#3105); at the very end answers may
 //!   be outstanding. **C3** `tool_calls` is not empty, arguments are a string; content is a string or parts that the role can
 //!   have.
-//! - **R1** An output comes after its call; **R2** each call has one output (openai/openai-agents-python#1611 and others: "No
-//!   tool output found for function call"), which may be outstanding while nobody else speaks; **R3** reasoning
-//!   is followed by what the model made of it (vercel/ai#7099). **R4** Content parts have the types of the role.
+//! - **R1** An output comes after its call (continuedev/continue#10092); **R2** each call has one output ("No tool output
+//!   found for function call", lace-ai/gai#49), which may be outstanding while nobody else speaks; **R3** reasoning is
+//!   followed by what the model made of it (vercel/ai#7099). **R4** Content parts have the types of the role.
 //! - **A1** The first message is the user's (lobehub/lobehub#1601); **A2** users and assistants take turns, instructions
 //!   are not among them; **A3** each `tool_use` is answered in the very next message (anthropics/claude-code#2697), unless
 //!   that is outstanding at the end; **A4** results come first in it (Zoo-Code-Org/Zoo-Code#1705); **A5** a result answers a

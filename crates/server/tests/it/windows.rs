@@ -42,7 +42,7 @@ fn over_mcp(client: &Client, arguments: &Value) -> Value {
         ("mcp-protocol-version", "2025-11-25"),
     ];
     let answer = client.send("POST", "/mcp", &headers, body.to_string());
-    let text = String::from_utf8(answer.body.clone()).unwrap();
+    let text = String::from_utf8(answer.body).unwrap();
     let json = text
         .lines()
         .map(|line| line.strip_prefix("data:").unwrap_or(line));
