@@ -131,6 +131,7 @@ impl AutoTruncation {
     }
 
     /// What a store writes; nothing stands for [`AutoTruncation::None`].
+    #[cfg(any(feature = "embedded", feature = "postgres"))]
     pub(crate) fn stored(self) -> Option<&'static str> {
         match self {
             Self::None => None,

@@ -87,10 +87,9 @@ fn going_on_keeps_the_goal_and_takes_the_new_request() {
 
 #[test]
 fn exact_counts_are_bounded_as_well() {
-    let facts = |from: u64| -> String {
-        (from..from + 40)
-            .map(|n| format!("R{n}Q-{} costs ${n}.50; ", n * 7919))
-            .collect()
+    let facts = |from: u64| {
+        let each = (from..from + 40).map(|n| format!("R{n}Q-{} costs ${n}.50;", n * 7919));
+        each.collect::<Vec<_>>().join(" ")
     };
     let items: Vec<Item> = (1..80).map(|seq| said(seq, "user", &facts(seq * 40))).collect();
     let text = extract(None, &items, Tokenizer::O200kBase);
