@@ -27,6 +27,7 @@ pub mod render;
 pub mod rules;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use crate::error::Result;
 use crate::store::{Tail, TailQuery};
@@ -34,6 +35,7 @@ use crate::{Context, Item, Seq, Version};
 
 pub use prefix::BREAKPOINTS_MAX;
 pub use render::{Format, Rendered};
+pub use written::Written;
 
 /// Most items that a window has, whatever the budget.
 pub const ITEMS_MAX: u32 = 20_000;
@@ -162,6 +164,8 @@ pub struct Window {
     pub version: Version,
     /// Why it is what it is.
     pub reasons: Vec<Reason>,
+    /// What a face has made of it.
+    pub written: Written,
 }
 
 impl Window {
@@ -222,6 +226,7 @@ pub fn assemble(tail: Tail, budget: u64, cut: Cut) -> Result<Window> {
         omitted,
         version: context.version,
         reasons,
+        written: Written::default(),
     })
 }
 

@@ -141,12 +141,12 @@ fn json(status: StatusCode, value: &impl Serialize, origin: Origin) -> Response<
 }
 
 /// An answer that was written as bytes.
-fn raw(body: Vec<u8>, origin: Origin) -> Response<Body> {
+fn raw(body: impl Into<Body>, origin: Origin) -> Response<Body> {
     from(bytes(StatusCode::OK, body), origin)
 }
 
-fn bytes(status: StatusCode, body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn bytes(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response
         .headers_mut()

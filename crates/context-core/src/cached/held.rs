@@ -47,9 +47,9 @@ impl Held {
 
     /// Bytes that it takes, windows kept ready included.
     pub(super) fn bytes(&self) -> u64 {
-        // A window shares the bodies and has its own list of items.
-        let windows = self.answers.iter().map(|(_, window)| window.items.len() as u64);
-        self.bytes + windows.sum::<u64>() * ITEM_OVERHEAD
+        // A window shares the bodies, has its own list of items, and is kept as it was written for its readers.
+        let items = self.answers.iter().flat_map(|(_, window)| &window.items);
+        self.bytes + items.map(size).sum::<u64>()
     }
 
     /// The head has changed and the items have not.

@@ -79,14 +79,14 @@ impl ChangeFeed for Feed {
         let mut known = Vec::new();
         let (mut xmin, mut read) = (String::new(), 0);
         for row in &rows {
-            match get::<Option<String>>(row, 0)? {
-                Some(now) => (xmin, read) = (now, get::<i64>(row, 1)?),
-                None => {
-                    let tenant = TenantId::parse(get(row, 2)?)?;
-                    let id = ContextId::parse(get(row, 3)?)?;
-                    known.push((ContextKey::new(tenant, id), count(row, 4)?));
-                }
+            // The first row tells how far this look goes, the others each a context.
+            if let Some(now) = get::<Option<String>>(row, 0)? {
+                (xmin, read) = (now, get::<i64>(row, 1)?);
+                continue;
             }
+            let tenant = TenantId::parse(get(row, 2)?)?;
+            let id = ContextId::parse(get(row, 3)?)?;
+            known.push((ContextKey::new(tenant, id), count(row, 4)?));
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Look { xmin, at });
         let whole = last.is_some_and(|look| at.duration_since(look.at) < SILENCE_MAX) && read < ROWS_MAX;

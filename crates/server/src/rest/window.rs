@@ -1,5 +1,8 @@
 //! The window: what a model should see, as items or in a provider's words.
 
+use std::sync::Arc;
+
+use axum::body::Bytes;
 use axum::extract::State;
 use contextkeep_core::window::{Cut, Format};
 use contextkeep_core::{Error, Invalid, WindowRequest};
@@ -51,11 +54,26 @@ async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> 
         reserve,
         cut,
     };
-    let window = rest.manager.window(&key, request).await?;
-    Ok(tagged(
-        raw(write::window(&window.value, format), window.origin),
-        window.value.version,
-    ))
+    let answer = match rest.manager.window_ready(&key, &request) {
+        Some(answer) => answer,
+        None => rest.manager.window(&key, request).await?,
+    };
+    let window = &answer.value;
+    // Whoever asks alike gets the same bytes: a window that was kept ready is not written again.
+    let body = window
+        .written
+        .get_or_write(format, || write::window(window, format));
+    let body = Bytes::from_owner(Shared(body));
+    Ok(tagged(raw(body, answer.origin), window.version))
+}
+
+/// Bytes that a kept window and the answers made of it have in common.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 fn parse_format(name: &str) -> Result<Format, Problem> {

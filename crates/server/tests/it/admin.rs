@@ -195,7 +195,8 @@ fn shown_queries(operator: &Client) -> String {
 fn shown_figures(client: &Client, operator: &Client) -> String {
     let series = "contextkeep_core_statement_duration_seconds_count{statement=\"head\"}";
     let before = operator.get("/metrics").text();
-    client.get("/v1/contexts/trip-7f").ok();
+    let strong = [("contextkeep-consistency", "strong")];
+    client.send("GET", "/v1/contexts/trip-7f", &strong, "").ok();
     let after = operator.get("/metrics").text();
     assert!(value(&after, series) > value(&before, series), "{after}");
     assert!(value(&before, series) >= Some(5.0), "{before}");
@@ -230,6 +231,8 @@ fn shown_figures(client: &Client, operator: &Client) -> String {
         "state",
         "reason",
         "outcome",
+        "origin",
+        "event",
         "le",
     ];
     let labels = labels(&after);

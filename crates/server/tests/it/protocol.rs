@@ -107,6 +107,15 @@ const EXERCISES: &[Exercise] = &[
     // These have nothing to show with the embedded store; `admin` shows them with Postgres.
     ("get", "/admin/v1/database", "/admin/v1/database", "", 404),
     ("get", "/admin/v1/queries", "/admin/v1/queries", "", 404),
+    ("get", "/admin/v1/cache", "/admin/v1/cache", "", 200),
+    ("get", "/admin/v1/rollout", "/admin/v1/rollout", "", 200),
+    (
+        "patch",
+        "/admin/v1/rollout",
+        "/admin/v1/rollout",
+        r#"{"l1":"on"}"#,
+        200,
+    ),
     ("delete", "/v1/contexts/{id}", "/v1/contexts/c", "", 204),
 ];
 

@@ -84,79 +84,40 @@ fn items(count: u8, size: u16, pinned: bool) -> Append {
 }
 
 /// Writes go through the cached store, reads through both.
-async fn run(ops: Vec<Op>) {
-    let clock = crate::contract::clock();
-    let store = Arc::new(FakeStore::new(clock.clone()));
-    let small = HeldLimits {
-        contexts: 3,
-        bytes: 40 << 10,
-        context_bytes: 10 << 10,
-    };
-    let cache = Cache::builder(CACHE_NAME).build().unwrap();
-    let cached = CachedStore::new(store.clone(), cache, Some(small), clock.clone());
-    let (tenant, mut forks) = (tenant(), 0);
-    for op in ops {
-        clock.advance(Duration::from_millis(7));
+struct Both {
+    store: Arc<FakeStore>,
+    cached: CachedStore,
+    clock: Arc<ManualClock>,
+    forks: u32,
+}
+
+impl Both {
+    fn new() -> Self {
+        let clock = crate::contract::clock();
+        let store = Arc::new(FakeStore::new(clock.clone()));
+        let small = HeldLimits {
+            contexts: 3,
+            bytes: 40 << 10,
+            context_bytes: 10 << 10,
+        };
+        let cache = Cache::builder(CACHE_NAME).build().unwrap();
+        Self {
+            cached: CachedStore::new(store.clone(), cache, Some(small), clock.clone()),
+            store,
+            clock,
+            forks: 0,
+        }
+    }
+
+    async fn run(&mut self, op: Op) {
         match op {
-            Op::Append {
-                context,
-                items: count,
-                size,
-                pinned,
-            } => {
-                drop(
-                    cached
-                        .append(&key(&id(context)), items(count, size, pinned))
-                        .await,
-                );
-            }
-            Op::Update(context) => {
-                let patch = ContextPatch {
-                    name: Some(Some(format!("n{}", clock.now()))),
-                    ..ContextPatch::default()
-                };
-                drop(cached.update(&key(&id(context)), patch, None).await);
-            }
-            Op::Rewrite {
-                context,
-                first,
-                last,
-                keep_end,
-            } => {
-                if let Ok(head) = store.head(&key(&id(context))).await {
-                    let end = head.next_seq - 1;
-                    let tail = SeqRange {
-                        first: end.saturating_sub(u64::from(keep_end)).max(1),
-                        last: end,
-                    };
-                    let mut keep = vec![
-                        SeqRange {
-                            first: u64::from(first),
-                            last: u64::from(last),
-                        },
-                        tail,
-                    ];
-                    keep.retain(|range| range.first <= range.last);
-                    if keep.len() == 2 && keep[0].last >= keep[1].first {
-                        keep.remove(0);
-                    }
-                    drop(cached.rewrite(&key(&id(context)), keep, None).await);
-                }
-            }
-            Op::Replace(context) => drop(cached.replace(&key(&id(context)), items(2, 5, false)).await),
-            Op::Delete(context) => drop(cached.delete(&key(&id(context)), None).await),
-            Op::Create(context) => drop(cached.create(&tenant, new(&id(context))).await),
-            Op::Fork { context, at } => {
-                forks += 1;
-                let name = format!("f{forks}");
-                if cached
-                    .fork(&key(&id(context)), u64::from(at), new(&name))
-                    .await
-                    .is_ok()
-                {
-                    compare_tail(&cached, &store, &key(&name), budget(500)).await;
-                }
-            }
+            Op::Append { .. }
+            | Op::Update(_)
+            | Op::Rewrite { .. }
+            | Op::Replace(_)
+            | Op::Delete(_)
+            | Op::Create(_) => self.write(op).await,
+            Op::Fork { context, at } => self.fork(context, at).await,
             Op::Tail {
                 context,
                 tokens,
@@ -169,7 +130,7 @@ async fn run(ops: Vec<Op>) {
                     items_max: u32::from(items_max),
                     bytes_max: u64::from(bytes_max),
                 };
-                compare_tail(&cached, &store, &key(&id(context)), query).await;
+                compare_tail(&self.cached, &self.store, &key(&id(context)), query).await;
             }
             Op::Page {
                 context,
@@ -191,16 +152,83 @@ async fn run(ops: Vec<Op>) {
                     bytes_max: u64::from(bytes_max),
                 };
                 let key = key(&id(context));
-                let (answer, _) = in_session(Consistency::Session, cached.items(&key, query)).await;
-                same(answer, store.items(&key, query).await);
+                let (answer, _) = in_session(Consistency::Session, self.cached.items(&key, query)).await;
+                same(answer, self.store.items(&key, query).await);
             }
             Op::Head(context) => {
                 let key = key(&id(context));
-                let (answer, _) = in_session(Consistency::Session, cached.head(&key)).await;
-                same(answer, store.head(&key).await);
+                let (answer, _) = in_session(Consistency::Session, self.cached.head(&key)).await;
+                same(answer, self.store.head(&key).await);
             }
         }
     }
+
+    /// Whether a write is refused, for want of its context say, does not matter here.
+    async fn write(&self, op: Op) {
+        let cached = &self.cached;
+        match op {
+            Op::Append {
+                context,
+                items: count,
+                size,
+                pinned,
+            } => drop(
+                cached
+                    .append(&key(&id(context)), items(count, size, pinned))
+                    .await,
+            ),
+            Op::Update(context) => {
+                let patch = ContextPatch {
+                    name: Some(Some(format!("n{}", self.clock.now()))),
+                    ..ContextPatch::default()
+                };
+                drop(cached.update(&key(&id(context)), patch, None).await);
+            }
+            Op::Rewrite {
+                context,
+                first,
+                last,
+                keep_end,
+            } => {
+                let key = key(&id(context));
+                if let Ok(head) = self.store.head(&key).await {
+                    let keep = kept(&head, u64::from(first), u64::from(last), u64::from(keep_end));
+                    drop(cached.rewrite(&key, keep, None).await);
+                }
+            }
+            Op::Replace(context) => drop(cached.replace(&key(&id(context)), items(2, 5, false)).await),
+            Op::Delete(context) => drop(cached.delete(&key(&id(context)), None).await),
+            Op::Create(context) => drop(cached.create(&tenant(), new(&id(context))).await),
+            read => panic!("{read:?} is no write"),
+        }
+    }
+
+    async fn fork(&mut self, context: u8, at: u8) {
+        self.forks += 1;
+        let name = format!("f{}", self.forks);
+        let forked = self
+            .cached
+            .fork(&key(&id(context)), u64::from(at), new(&name))
+            .await;
+        if forked.is_ok() {
+            compare_tail(&self.cached, &self.store, &key(&name), budget(500)).await;
+        }
+    }
+}
+
+/// A range at the beginning and one at the end.
+fn kept(head: &Context, first: Seq, last: Seq, at_end: u64) -> Vec<SeqRange> {
+    let end = head.next_seq - 1;
+    let tail = SeqRange {
+        first: end.saturating_sub(at_end).max(1),
+        last: end,
+    };
+    let mut keep = vec![SeqRange { first, last }, tail];
+    keep.retain(|range| range.first <= range.last);
+    if keep.len() == 2 && keep[0].last >= keep[1].first {
+        keep.remove(0);
+    }
+    keep
 }
 
 async fn compare_tail(cached: &CachedStore, store: &FakeStore, key: &ContextKey, query: TailQuery) {
@@ -221,6 +249,12 @@ proptest! {
     #[test]
     fn answers_from_memory_are_the_stores_own(ops in prop::collection::vec(op(), 1..120)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(ops));
+        runtime.block_on(async {
+            let mut both = Both::new();
+            for op in ops {
+                both.clock.advance(Duration::from_millis(7));
+                both.run(op).await;
+            }
+        });
     }
 }

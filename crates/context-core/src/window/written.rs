@@ -1,0 +1,62 @@
+//! What a face has made of a window, kept with it, so that whoever asks alike gets the same bytes.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use super::Format;
+
+/// The bytes of one window in each format, made by whoever asks first. Not part of what the window says: windows are equal
+/// without it, and a copy begins without.
+#[derive(Default)]
+pub struct Written([OnceLock<Arc<Vec<u8>>>; Format::ALL.len()]);
+
+impl Written {
+    /// The bytes that were made before, else those that `write` makes now. A face has to write the same for the same
+    /// window and format; there is one that does.
+    pub fn get_or_write(&self, format: Format, write: impl FnOnce() -> Vec<u8>) -> Arc<Vec<u8>> {
+        let place = Format::ALL.iter().position(|known| *known == format);
+        match place.and_then(|place| self.0.get(place)) {
+            Some(cell) => cell.get_or_init(|| Arc::new(write())).clone(),
+            None => Arc::new(write()),
+        }
+    }
+}
+
+impl Clone for Written {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let made = self.0.iter().filter(|cell| cell.get().is_some());
+        write!(f, "Written({})", made.count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_format_is_written_once() {
+        let written = Written::default();
+        for (number, format) in Format::ALL.into_iter().enumerate() {
+            let number = u8::try_from(number).unwrap();
+            let first = written.get_or_write(format, || vec![number]);
+            let again = written.get_or_write(format, || unreachable!("it was written"));
+            assert!(Arc::ptr_eq(&first, &again) && *first == [number]);
+        }
+        assert_eq!(
+            format!("{written:?} {:?}", written.clone()),
+            "Written(4) Written(0)"
+        );
+    }
+}
