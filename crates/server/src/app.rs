@@ -123,7 +123,7 @@ impl Parts {
     /// # Errors
     /// What is wrong with the store, and what to do.
     pub fn open(config: &AppConfig) -> anyhow::Result<Self> {
-        Self::with(Storage::new(config)?, config, None)
+        Ok(Self::with(Storage::new(config)?, config, None))
     }
 
     /// As [`Parts::open`], with the cache that the settings describe: for a server. A single command has no use for one.
@@ -133,21 +133,21 @@ impl Parts {
     pub fn open_cached(config: &AppConfig) -> anyhow::Result<Self> {
         let storage = Storage::new(config)?;
         let caching = Caching::new(&config.context_manager, &storage, Arc::new(SystemClock))?;
-        Self::with(storage, config, caching.map(Arc::new))
+        Ok(Self::with(storage, config, caching.map(Arc::new)))
     }
 
-    fn with(storage: Storage, config: &AppConfig, caching: Option<Arc<Caching>>) -> anyhow::Result<Self> {
+    fn with(storage: Storage, config: &AppConfig, caching: Option<Arc<Caching>>) -> Self {
         let limits = config.context_manager.limits.clone();
         let mut factory = ContextManagerFactory::new(storage.store(), limits);
         if let Some(caching) = &caching {
             factory = factory.cached(caching.store.clone(), caching.rollout.clone());
         }
         let (manager, _) = factory.build();
-        Ok(Self {
+        Self {
             storage,
             manager,
             caching,
-        })
+        }
     }
 
     /// Waits until everything is indexed: commands search right away, and a server that runs beside them does not

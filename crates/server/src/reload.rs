@@ -34,9 +34,10 @@ fn reload(sources: Sources, running: &AppConfig, caching: Option<&Caching>) {
         }
     };
     let rollout = config.context_manager.rollout;
-    match caching {
-        Some(caching) => caching.rollout.set(rollout),
-        None => tracing::warn!("there is no cache, so that the rollout has nothing to bring into use"),
+    if let Some(caching) = caching {
+        caching.rollout.set(rollout);
+    } else {
+        tracing::warn!("there is no cache, so that the rollout has nothing to bring into use");
     }
     if !same_but_for_rollout(&config, running) {
         tracing::warn!(
