@@ -57,7 +57,12 @@ impl Both {
                 .expect("no level is down");
         }
         let read = Read::new().floor(Version::new(1));
-        Self { keys, raw, cache, read }
+        Self {
+            keys,
+            raw,
+            cache,
+            read,
+        }
     }
 
     fn theirs(&self, gets: usize) {
@@ -136,7 +141,10 @@ fn gate() -> Result<ExitCode, String> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["instructions"] => gate().unwrap_or_else(|why| {

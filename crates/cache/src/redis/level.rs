@@ -60,12 +60,13 @@ impl RedisLevel {
     ///
     /// # Errors
     ///
-    /// Endpoints that can't be understood, or contradicting settings. That no server answers is not an error.
+    /// Endpoints that can't be understood, a `ca_file` without certificates, or contradicting settings. That no server
+    /// answers is not an error.
     pub fn connect(settings: &RedisSettings, options: Options) -> Result<Self, RemoteError> {
         if settings.endpoints.is_empty() || options.partitions == 0 {
             return Err(unavailable("there is no endpoint, or no partition"));
         }
-        let dial = Dial::new(settings).map_err(unavailable)?;
+        let dial = Dial::new(settings)?;
         let mut tasks = Vec::new();
         Ok(Self(Arc::new(Inner {
             shared: Shared::connect(&dial, &mut tasks),

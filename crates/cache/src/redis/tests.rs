@@ -1,6 +1,7 @@
 //! Against real servers.
 
 mod configured;
+mod tls;
 mod trouble;
 
 use std::sync::Arc;
