@@ -169,7 +169,8 @@ impl Dial {
             .set_min_delay(Duration::from_millis(8))
             .set_max_delay(Duration::from_millis(256))
             .set_connection_timeout(Some(self.settings.dial_timeout))
-            .set_response_timeout(Some(self.answer_within()))
+            // A timer a command: `Inner::within` has one anyway. Nothing is around what a listening connection sends.
+            .set_response_timeout(push.is_some().then(|| self.answer_within()))
             .set_pipeline_buffer_size(1024);
         if let Some(push) = push {
             config = config.set_push_sender(push).set_automatic_resubscription();
@@ -193,7 +194,8 @@ impl Dial {
             Server::Single(client) => {
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(self.settings.dial_timeout))
-                    .set_response_timeout(Some(self.answer_within()));
+                    // As of the shared one.
+                    .set_response_timeout(None);
                 let link = client
                     .get_multiplexed_async_connection_with_config(&config)
                     .await?;

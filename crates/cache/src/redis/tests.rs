@@ -1,6 +1,7 @@
 //! Against real servers.
 
 mod configured;
+mod reads;
 mod tls;
 mod trouble;
 
