@@ -22,16 +22,17 @@ use crate::{Put, Receipt, Warmed, Warming};
 /// A cache of versioned bytes. Clones share it; with the last one its background tasks end, and loads under way go on
 /// until they are done.
 #[derive(Clone)]
-pub struct Cache(Arc<Running>);
-
-struct Running {
+pub struct Cache {
+    /// Not behind the tasks: a hit follows one pointer less.
     engine: Arc<Engine>,
-    tasks: Vec<JoinHandle<()>>,
+    _tasks: Arc<Tasks>,
 }
 
-impl Drop for Running {
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in &self.tasks {
+        for task in &self.0 {
             task.abort();
         }
     }
@@ -61,22 +62,26 @@ impl Cache {
 
     pub(crate) fn start(engine: Arc<Engine>, replays: mpsc::Receiver<(PartitionId, Position)>) -> Self {
         let tasks = tend(&engine, replays);
-        Self(Arc::new(Running { engine, tasks }))
+        Self {
+            engine,
+            _tasks: Arc::new(Tasks(tasks)),
+        }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.engine.name
+        &self.engine.name
     }
 
     /// The present on the cache's clock, for [`Read::at`].
     pub fn now(&self) -> Nanos {
-        self.0.engine.now()
+        self.engine.now()
     }
 
     /// What the first level may answer at once: no await, no lock of the cache's own, no allocation, no clock call.
+    #[inline]
     pub fn get(&self, key: &str, read: &Read) -> Option<Answer> {
-        self.0.engine.hit(key, read)
+        self.engine.hit(key, read)
     }
 
     /// Answers from the first level, the second, or by the loader, which runs once however many ask.
@@ -93,7 +98,7 @@ impl Cache {
         read: &Read,
         loader: &Arc<dyn Loader>,
     ) -> Result<Answer, Error> {
-        self.0.engine.get_or_load(key, read, loader).await
+        self.engine.get_or_load(key, read, loader).await
     }
 
     /// As [`get_or_load`](Self::get_or_load) for many keys, answers in their order. What is missing is asked for
@@ -104,7 +109,7 @@ impl Cache {
         read: &Read,
         loader: &Arc<dyn Loader>,
     ) -> Vec<Result<Answer, Error>> {
-        self.0.engine.get_many(keys, read, loader).await
+        self.engine.get_many(keys, read, loader).await
     }
 
     /// Tells the cache a change, after it was committed at the source.
@@ -124,7 +129,7 @@ impl Cache {
 
     /// As [`put`](Self::put) for many changes, together.
     pub async fn put_many(&self, puts: Vec<Put>) -> Vec<Result<Receipt, Error>> {
-        self.0.engine.apply(puts).await
+        self.engine.apply(puts).await
     }
 
     /// Invalidates everything that has this tag, in O(1).
@@ -133,7 +138,7 @@ impl Cache {
     ///
     /// A tag that is too long.
     pub async fn invalidate_tag(&self, tag: &str) -> Result<Receipt, Error> {
-        self.0.engine.bump_tag(tag).await
+        self.engine.bump_tag(tag).await
     }
 
     /// Loads keys before anybody asks for them: what is not held comes from the second level or the loader, in batches,
@@ -147,8 +152,7 @@ impl Cache {
         loader: &Arc<dyn Loader>,
         warming: &Warming,
     ) -> Warmed {
-        self.0
-            .engine
+        self.engine
             .warm(keys.into_iter().collect(), read, loader, warming)
             .await
     }
@@ -156,23 +160,23 @@ impl Cache {
     /// The keys of the first level that are read most, most first. The count of a key halves in ten minutes. Goes over
     /// all entries: for now and then, not for each request.
     pub fn popular(&self, most: usize) -> Vec<Key> {
-        self.0.engine.popular(most)
+        self.engine.popular(most)
     }
 
     /// The keys of the first level that were read last, latest first; to within a tick of the coarse clock. Goes over all
     /// entries.
     pub fn recent(&self, most: usize) -> Vec<Key> {
-        self.0.engine.recent(most)
+        self.engine.recent(most)
     }
 
     /// Drops everything in this process, remembered versions included: for a source whose versions went back.
     pub fn clear(&self) {
-        self.0.engine.clear();
+        self.engine.clear();
     }
 
     /// How it is doing. Takes each shard's lock once.
     pub fn stats(&self) -> Stats {
-        let engine = &self.0.engine;
+        let engine = &self.engine;
         let now = engine.now();
         let partitions = &engine.partitions;
         Stats {
@@ -188,7 +192,7 @@ impl Cache {
 
     /// The bound it keeps (G5).
     pub fn bound(&self) -> Duration {
-        self.0.engine.bound.promised
+        self.engine.bound.promised
     }
 }
 

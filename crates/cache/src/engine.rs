@@ -181,6 +181,7 @@ impl Engine {
     }
 
     /// The hit path: no lock of ours, no allocation, no clock call.
+    #[inline]
     pub(crate) fn hit(&self, key: &str, read: &Read) -> Option<Answer> {
         if read.past_memory {
             return None;
@@ -200,11 +201,13 @@ impl Engine {
     }
 
     /// Whether an entry may answer a read with this floor (G4, G5).
+    #[inline]
     pub(crate) fn serves(&self, entry: &Entry, floor: Version, now: Nanos) -> bool {
         entry.version >= floor && !entry.is_marker() && now < entry.span.hard && self.trusts(entry, now)
     }
 
     /// P1, P2 and T1.
+    #[inline]
     fn trusts(&self, entry: &Entry, now: Nanos) -> bool {
         let partition = self.partitions.at(entry.partition);
         if entry.generation != partition.generation() {

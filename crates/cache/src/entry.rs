@@ -50,10 +50,12 @@ pub(crate) struct Entry {
     pub(crate) version: Version,
     /// The partition's generation when the load began.
     pub(crate) generation: u64,
+    pub(crate) partition: PartitionId,
+    /// Whether the body is unknown, where a hit need not look at the body for it.
+    is_marker: bool,
     pub(crate) span: Span,
     pub(crate) tags: Captured,
     pub(crate) touches: Touches,
-    pub(crate) partition: PartitionId,
     pub(crate) body: Body,
     /// When it was known to be the newest.
     pub(crate) known_at: Nanos,
@@ -87,6 +89,7 @@ impl Entry {
             hard: Nanos::MAX,
         };
         Self {
+            is_marker: matches!(body, Body::Unknown),
             body,
             version,
             partition,
@@ -102,7 +105,7 @@ impl Entry {
     }
 
     pub(crate) fn is_marker(&self) -> bool {
-        matches!(self.body, Body::Unknown)
+        self.is_marker
     }
 
     pub(crate) fn age(&self, now: Nanos) -> Duration {

@@ -75,6 +75,7 @@ impl Memory {
     }
 
     /// A read that counts as a use.
+    #[inline]
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.cache.get(key)
     }

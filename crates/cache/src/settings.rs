@@ -1,5 +1,6 @@
 //! The settings of a two-level cache. Plain data: another crate fills them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -68,6 +69,9 @@ pub struct RedisSettings {
     pub enabled: bool,
     /// `host:port` or `redis://` and `rediss://` addresses; one may be a single node, several mean a cluster.
     pub endpoints: Vec<String>,
+    /// PEM file with the certificates that may sign the servers', for `rediss://`; absent: Mozilla's list as of the
+    /// build.
+    pub ca_file: Option<PathBuf>,
     /// What the server asks for.
     #[serde(skip_serializing)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
@@ -118,6 +122,7 @@ impl Default for RedisSettings {
         Self {
             enabled: false,
             endpoints: Vec::new(),
+            ca_file: None,
             password: None,
             db: 0,
             ttl: Duration::from_hours(1),
@@ -300,6 +305,14 @@ impl CacheSettings {
                 "name at least one host:port, or set redis.enabled to false",
             );
         }
+        let plain = |endpoint: &String| !endpoint.starts_with("rediss://");
+        if redis.ca_file.is_some() && redis.endpoints.iter().any(plain) {
+            add(
+                "redis.ca_file",
+                "is set, but an endpoint does not begin with rediss://",
+                "write rediss:// before each endpoint, or leave it out",
+            );
+        }
         if redis.is_cluster() && redis.db != 0 {
             add(
                 "redis.db",
@@ -376,23 +389,32 @@ mod tests {
     fn contradictions_are_reported_together() {
         let mut settings = CacheSettings::default();
         settings.redis.enabled = true;
+        settings.redis.endpoints = vec!["plain:6379".to_owned()];
+        settings.redis.ca_file = Some("ca.pem".into());
         settings.redis.mode = RedisMode::Cluster;
         settings.redis.db = 3;
         settings.redis.min_idle_conns = 1000;
         settings.adaptive.min_ttl = Duration::from_hours(1);
         settings.coherence.bound = Duration::from_millis(1);
         settings.in_memory.max_item_size = ByteSize::gib(1);
-        let keys: Vec<String> = settings.problems().into_iter().map(|(key, ..)| key).collect();
+        let keys = |settings: &CacheSettings| -> Vec<String> {
+            settings.problems().into_iter().map(|(key, ..)| key).collect()
+        };
         assert_eq!(
-            keys,
+            keys(&settings),
             [
-                "redis.endpoints",
+                "redis.ca_file",
                 "redis.db",
                 "redis.min_idle_conns",
                 "adaptive.min_ttl",
                 "coherence.bound",
                 "in_memory.max_item_size"
             ]
+        );
+        settings.redis.endpoints.clear();
+        assert_eq!(
+            keys(&settings).first().map(String::as_str),
+            Some("redis.endpoints")
         );
     }
 }

@@ -5,6 +5,7 @@ mod entries;
 mod logs;
 mod names;
 mod options;
+mod reads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 pub use self::options::Options;
+use self::reads::Reads;
 use super::link::{Dial, Dialler, Shared, pool, unavailable};
 use super::{listen, wire};
 use crate::clock::{Clock, TokioClock};
@@ -39,6 +41,7 @@ struct Inner {
     options: Options,
     dial: Dial,
     shared: Shared,
+    reads: Reads,
     pool: Pool<Dialler>,
     ttl_ms: u64,
     random: Random,
@@ -60,15 +63,18 @@ impl RedisLevel {
     ///
     /// # Errors
     ///
-    /// Endpoints that can't be understood, or contradicting settings. That no server answers is not an error.
+    /// Endpoints that can't be understood, a `ca_file` without certificates, or contradicting settings. That no server
+    /// answers is not an error.
     pub fn connect(settings: &RedisSettings, options: Options) -> Result<Self, RemoteError> {
         if settings.endpoints.is_empty() || options.partitions == 0 {
             return Err(unavailable("there is no endpoint, or no partition"));
         }
-        let dial = Dial::new(settings).map_err(unavailable)?;
+        let dial = Dial::new(settings)?;
         let mut tasks = Vec::new();
+        let shared = Shared::connect(&dial, &mut tasks);
         Ok(Self(Arc::new(Inner {
-            shared: Shared::connect(&dial, &mut tasks),
+            reads: Reads::new(&dial, shared.clone()),
+            shared,
             pool: pool(&dial, &mut tasks)?,
             ttl_ms: millis(settings.ttl),
             random: Random::from_entropy(),
@@ -111,7 +117,7 @@ impl SecondLevel for RedisLevel {
         Box::pin(async move {
             match &keys[..] {
                 [key] => vec![self.0.get_one(key).await],
-                keys => join_all(keys.iter().map(|key| self.0.get_one(key))).await,
+                keys => self.0.get_many(keys).await,
             }
         })
     }

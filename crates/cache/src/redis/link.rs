@@ -2,6 +2,7 @@
 //! waits behind a large one. The stock managers PING at each checkout, a cluster's at every primary, and have no
 //! timeouts; these have none of the former and all of the latter.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use deadpool_redis::redis::cluster_async::ClusterConnection;
 use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisFuture, RedisResult, Value,
+    RedisFuture, RedisResult, TlsCertificates, Value,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 
 use crate::error::RemoteError;
@@ -26,7 +29,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn unavailable(error: impl std::fmt::Display) -> RemoteError {
-    RemoteError::Unavailable(error.to_string())
+    let mut why = error.to_string();
+    // What rustls says when it does not trust the other side; how to get over it is ours to say.
+    if why.contains("invalid peer certificate") {
+        why.push_str(": name the authority that signs the server's certificate in ca_file");
+    }
+    RemoteError::Unavailable(why)
 }
 
 /// A shared connection, whatever it leads to.
@@ -78,12 +86,14 @@ pub(super) enum Server {
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
     pub(super) server: Server,
+    /// What may sign the server's certificate, if not the usual ones.
+    authority: Option<TlsCertificates>,
     settings: Arc<RedisSettings>,
 }
 
 impl Dial {
     /// Understands the endpoints. Nothing is connected yet.
-    pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, RemoteError> {
         if settings
             .endpoints
             .iter()
@@ -96,13 +106,22 @@ impl Dial {
             .endpoints
             .iter()
             .map(|endpoint| info(endpoint, settings))
-            .collect::<RedisResult<_>>()?;
+            .collect::<RedisResult<_>>()
+            .map_err(unavailable)?;
+        let authority = settings.ca_file.as_deref().map(authority).transpose()?;
         let server = match (settings.is_cluster(), endpoints.first()) {
-            (false, Some(first)) => Server::Single(Box::new(Client::open(first.clone())?)),
+            (false, Some(first)) => {
+                let client = match &authority {
+                    Some(authority) => Client::build_with_tls(first.clone(), authority.clone()),
+                    None => Client::open(first.clone()),
+                };
+                Server::Single(Box::new(client.map_err(unavailable)?))
+            }
             _ => Server::Cluster(endpoints),
         };
         Ok(Self {
             server,
+            authority,
             settings: Arc::new(settings.clone()),
         })
     }
@@ -135,6 +154,9 @@ impl Dial {
         {
             builder = builder.username(user);
         }
+        if let Some(authority) = &self.authority {
+            builder = builder.certs(authority.clone());
+        }
         if let Some(push) = push {
             builder = builder.push_sender(push);
         }
@@ -147,7 +169,8 @@ impl Dial {
             .set_min_delay(Duration::from_millis(8))
             .set_max_delay(Duration::from_millis(256))
             .set_connection_timeout(Some(self.settings.dial_timeout))
-            .set_response_timeout(Some(self.answer_within()))
+            // A timer a command: `Inner::within` has one anyway. Nothing is around what a listening connection sends.
+            .set_response_timeout(push.is_some().then(|| self.answer_within()))
             .set_pipeline_buffer_size(1024);
         if let Some(push) = push {
             config = config.set_push_sender(push).set_automatic_resubscription();
@@ -171,7 +194,8 @@ impl Dial {
             Server::Single(client) => {
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(self.settings.dial_timeout))
-                    .set_response_timeout(Some(self.answer_within()));
+                    // As of the shared one.
+                    .set_response_timeout(None);
                 let link = client
                     .get_multiplexed_async_connection_with_config(&config)
                     .await?;
@@ -180,6 +204,26 @@ impl Dial {
             Server::Cluster(_) => self.shared(None).await,
         }
     }
+}
+
+/// The file is read here and never again; whether it holds certificates is known now and not at the first connection.
+fn authority(file: &Path) -> Result<TlsCertificates, RemoteError> {
+    let refused = |why: &dyn std::fmt::Display| unavailable(format!("ca_file {}: {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| refused(&error))?;
+    let mut certificates = 0;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| refused(&error))?;
+        let added = rustls::RootCertStore::empty().add(certificate);
+        added.map_err(|error| refused(&error))?;
+        certificates += 1;
+    }
+    if certificates == 0 {
+        return Err(refused(&"it has no certificate"));
+    }
+    Ok(TlsCertificates {
+        client_tls: None,
+        root_cert: Some(pem),
+    })
 }
 
 fn tcp(settings: &RedisSettings) -> TcpSettings {
@@ -224,35 +268,40 @@ impl AsyncPushSender for Push {
     }
 }
 
-/// A shared connection that is made in the background, however long that takes.
+/// A shared connection that is made in the background, however long that takes; until then, why it is not there.
 #[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<Option<Link>>>);
+pub(super) struct Shared(Arc<Mutex<Result<Link, RemoteError>>>);
 
 impl Shared {
     pub(super) fn connect(dial: &Dial, tasks: &mut Vec<tokio::task::JoinHandle<()>>) -> Self {
-        let shared = Self(Arc::default());
+        let shared = Self(Arc::new(Mutex::new(Err(unavailable("not connected yet")))));
         let (place, dial) = (shared.clone(), dial.clone());
         tasks.push(tokio::spawn(async move {
-            let link = connected(&dial, None).await;
-            *place.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
+            let link = connected(&dial, None, |why| place.set(Err(why))).await;
+            place.set(Ok(link));
         }));
         shared
     }
 
+    fn set(&self, link: Result<Link, RemoteError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
     pub(super) fn link(&self) -> Result<Link, RemoteError> {
-        let link = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        link.ok_or_else(|| unavailable("not connected yet"))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Tries until it is connected.
-pub(super) async fn connected(dial: &Dial, push: Option<Push>) -> Link {
+/// Tries until it is connected, and tells each failure.
+pub(super) async fn connected(dial: &Dial, push: Option<Push>, failed: impl Fn(RemoteError)) -> Link {
     let mut pause = FIRST_PAUSE;
     loop {
         // The library's own limit does not cover all of it: see redis-rs 1953.
         let limit = dial.settings.dial_timeout;
-        if let Ok(Ok(link)) = tokio::time::timeout(limit, dial.shared(push.clone())).await {
-            return link;
+        match tokio::time::timeout(limit, dial.shared(push.clone())).await {
+            Ok(Ok(link)) => return link,
+            Ok(Err(error)) => failed(unavailable(error)),
+            Err(_) => failed(RemoteError::TimedOut),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);

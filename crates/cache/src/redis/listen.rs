@@ -21,7 +21,7 @@ pub(super) async fn listen(dial: Dial, channels: Vec<String>, sink: mpsc::Sender
             drop(sink.try_send(logged));
         }
     }));
-    let mut link = connected(&dial, Some(push)).await;
+    let mut link = connected(&dial, Some(push), |_| ()).await;
     let mut left = channels;
     loop {
         let mut missing = Vec::new();

@@ -1,6 +1,8 @@
 //! Against real servers.
 
 mod configured;
+mod reads;
+mod tls;
 mod trouble;
 
 use std::sync::Arc;

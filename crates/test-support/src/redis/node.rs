@@ -1,5 +1,6 @@
 //! One Redis server.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::daemon::{Daemon, Graceful, Stop};
 use crate::folder::{Folder, Lifetime};
 use crate::process::Started;
 use crate::wait::{self, Look};
-use crate::{Result, locate, ports};
+use crate::{Error, Result, locate, ports};
 
 /// How long a node gets to answer after its start.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +27,9 @@ const PORT_ATTEMPTS: usize = 3;
 pub struct RedisNode {
     pub(super) daemon: Daemon,
     pub(super) port: u16,
+    /// 0 for a node without TLS.
+    #[serde(default)]
+    tls_port: u16,
     /// Held only to be dropped with the last handle of whoever started it.
     #[serde(skip)]
     _folder: Option<Arc<Folder>>,
@@ -48,14 +52,49 @@ impl RedisNode {
     /// As of [`start_alone`](Self::start_alone).
     pub fn start_in(folder: &Arc<Folder>, name: &str) -> Result<Self> {
         let mut node = Self::new(folder, name, &locate::redis()?)?;
+        node.start_on_free_ports(1, |node, ports| {
+            node.assign_port(ports.first().copied().unwrap_or_default(), &[]);
+        })?;
+        Ok(node)
+    }
+
+    /// Starts a single node in a folder of its own that takes TLS besides, at [`tls_url`](Self::tls_url), with this
+    /// certificate and this key, both PEM. It asks clients for no certificate; commands of the harness go the plain way.
+    ///
+    /// # Errors
+    ///
+    /// As of [`start_alone`](Self::start_alone); also when Redis was built without TLS or refuses the certificate.
+    pub fn start_with_tls(certificate: &str, key: &str) -> Result<Self> {
+        let folder = Arc::new(Folder::create(Lifetime::Owner)?);
+        let mut node = Self::new(&folder, "redis", &locate::redis()?)?;
+        let mut files = Vec::new();
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let path = node.daemon.data().join(name);
+            fs::write(&path, pem).map_err(Error::at("write", &path))?;
+            folder.give(&path)?;
+            files.push(path.display().to_string());
+        }
+        node.start_on_free_ports(2, |node, ports| {
+            node.tls_port = ports.get(1).copied().unwrap_or_default();
+            let tls_port = node.tls_port.to_string();
+            let mut more = vec!["--tls-port", &tls_port, "--tls-auth-clients", "no"];
+            for (option, file) in ["--tls-cert-file", "--tls-key-file"].into_iter().zip(&files) {
+                more.extend([option, file]);
+            }
+            node.assign_port(ports.first().copied().unwrap_or_default(), &more);
+        })?;
+        Ok(node)
+    }
+
+    fn start_on_free_ports(&mut self, count: usize, assign: impl Fn(&mut Self, &[u16])) -> Result<()> {
         for _ in 1..PORT_ATTEMPTS {
-            node.assign_port(ports::free(1)?.first().copied().unwrap_or_default(), &[]);
-            match node.start() {
+            assign(self, &ports::free(count)?);
+            match self.start() {
                 Err(error) if error.is_port_taken() => {}
-                other => return other.map(|()| node),
+                other => return other,
             }
         }
-        node.start().map(|()| node)
+        self.start()
     }
 
     pub(super) fn new(folder: &Arc<Folder>, name: &str, program: &Path) -> Result<Self> {
@@ -63,6 +102,7 @@ impl RedisNode {
         Ok(Self {
             daemon,
             port: 0,
+            tls_port: 0,
             _folder: Some(Arc::clone(folder)),
         })
     }
@@ -107,6 +147,11 @@ impl RedisNode {
     /// Its URL as reached by another address, such as a [`Proxy`](crate::Proxy)'s in front of it.
     pub fn url_at(&self, addr: SocketAddr) -> String {
         format!("redis://{addr}")
+    }
+
+    /// Its URL by TLS; no server's unless it was [started with it](Self::start_with_tls).
+    pub fn tls_url(&self) -> String {
+        format!("rediss://{}:{}", Ipv4Addr::LOCALHOST, self.tls_port)
     }
 
     /// The process behind it.

@@ -1,5 +1,7 @@
 //! Asking the server, within the deadline.
 
+use std::time::Duration;
+
 use deadpool::managed::Object;
 use deadpool_redis::redis::{Cmd, FromRedisValue, RedisResult, ScriptInvocation};
 
@@ -7,18 +9,22 @@ use super::Inner;
 use crate::error::RemoteError;
 use crate::redis::link::unavailable;
 
+/// Our own deadline around everything, because the library's does not cover reconnecting.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = RedisResult<T>>,
+) -> Result<T, RemoteError> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is_timeout() => Err(RemoteError::TimedOut),
+        Ok(Err(error)) => Err(unavailable(error)),
+        Err(_) => Err(RemoteError::TimedOut),
+    }
+}
+
 impl Inner {
-    /// Our own deadline around everything, because the library's does not cover reconnecting.
-    pub(super) async fn within<T>(
-        &self,
-        work: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, RemoteError> {
-        match tokio::time::timeout(self.dial.answer_within(), work).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_timeout() => Err(RemoteError::TimedOut),
-            Ok(Err(error)) => Err(unavailable(error)),
-            Err(_) => Err(RemoteError::TimedOut),
-        }
+    async fn within<T>(&self, work: impl Future<Output = RedisResult<T>>) -> Result<T, RemoteError> {
+        within(self.dial.answer_within(), work).await
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RemoteError> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use deadpool_redis::redis::cmd;
+use futures_util::future::join_all;
 
+use super::reads::{Found, Names};
 use super::{Inner, garbled, millis, our_ms};
 use crate::entry::Body;
 use crate::error::RemoteError;
@@ -17,12 +19,26 @@ use crate::version::{Key, Version};
 
 impl Inner {
     pub(super) async fn get_one(&self, key: &Key) -> Result<Fetched, RemoteError> {
+        let found = self.reads.one(self.names_of(key)).await?;
+        self.fetched(key, found).await
+    }
+
+    pub(super) async fn get_many(&self, keys: &[Key]) -> Vec<Result<Fetched, RemoteError>> {
+        let names: Vec<Names> = keys.iter().map(|key| self.names_of(key)).collect();
+        let found = self.reads.many(&names).await;
+        let fetched = keys
+            .iter()
+            .zip(found)
+            .map(|(key, found)| async move { self.fetched(key, found?).await });
+        join_all(fetched).await
+    }
+
+    fn names_of(&self, key: &Key) -> Names {
         let partition = self.id(key);
-        let mut command = cmd("MGET");
-        command
-            .arg(self.entry_key(partition, key))
-            .arg(self.key(partition, "m"));
-        let (entry, meta): (Option<Bytes>, Option<Bytes>) = self.ask(&command).await?;
+        [self.entry_key(partition, key), self.key(partition, "m")]
+    }
+
+    async fn fetched(&self, key: &Key, (entry, meta): Found) -> Result<Fetched, RemoteError> {
         let position = meta.as_deref().and_then(wire::meta).map(|(position, _)| position);
         let Some(entry) = entry else {
             return Ok(Fetched {
@@ -30,7 +46,7 @@ impl Inner {
                 position,
             });
         };
-        let record = self.record(partition, key, entry).await?;
+        let record = self.record(self.id(key), key, entry).await?;
         Ok(Fetched {
             record: Some(record),
             position,
