@@ -9,7 +9,7 @@ pub mod item;
 pub mod json;
 mod manager;
 #[cfg(feature = "cache")]
-mod optimized;
+pub mod optimized;
 #[cfg(feature = "cache")]
 pub mod rollout;
 pub mod search;

@@ -9,17 +9,19 @@
     reason = "a bench is a program that prints, and stops at a surprise"
 )]
 
-use std::io::{BufRead as _, BufReader};
+#[path = "support/client.rs"]
+mod client;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use contextkeep_test_support::{PgCluster, locate};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use client::{Connection, Process, median};
 
 const CLIENTS: usize = 64;
 const CONTEXTS: usize = 1000;
@@ -34,8 +36,9 @@ fn main() {
         .start()
         .unwrap();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let mut server = spawn(folder.path(), &cluster.primary().dsn());
-    let address = address(&mut BufReader::new(server.stderr.take().unwrap()));
+    let settings = serde_json::json!({"context_manager": {"database": {"dsn": cluster.primary().dsn()}}});
+    let server = Process::serve(folder.path(), &settings);
+    let address = server.address.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -48,8 +51,6 @@ fn main() {
         }
         measure(&cluster, &address, &mut setup).await;
     });
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 async fn measure(cluster: &PgCluster, address: &str, setup: &mut Connection) {
@@ -98,47 +99,6 @@ fn post(address: &str, path: &str, body: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
-}
-
-/// A client that costs next to nothing: it writes bytes that are there and looks for the end of an answer.
-struct Connection {
-    stream: TcpStream,
-    answer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            answer: Vec::with_capacity(4096),
-        }
-    }
-
-    /// Sends a request and reads its answer, which has to be a good one.
-    async fn send(&mut self, request: &[u8]) -> &str {
-        self.stream.write_all(request).await.unwrap();
-        self.answer.clear();
-        loop {
-            let read = self.stream.read_buf(&mut self.answer).await.unwrap();
-            assert!(read > 0, "the server hung up");
-            let text = std::str::from_utf8(&self.answer).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                continue;
-            };
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .map_or(0, |length| length.parse().unwrap());
-            if body.len() >= length {
-                break;
-            }
-        }
-        let text = std::str::from_utf8(&self.answer).unwrap();
-        assert!(text.starts_with("HTTP/1.1 2"), "{text}");
-        text
-    }
 }
 
 /// Appends a second by all clients, over so many contexts.
@@ -202,34 +162,4 @@ fn pgbench(script: &Path, cluster: &PgCluster) -> f64 {
     let tps = text.lines().find_map(|line| line.strip_prefix("tps = "));
     let tps = tps.and_then(|rest| rest.split(' ').next()?.parse().ok());
     tps.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
-}
-
-fn spawn(folder: &Path, dsn: &str) -> Child {
-    let config = folder.join("contextkeep.yaml");
-    let settings = serde_json::json!({"context_manager": {"database": {"dsn": dsn}}});
-    std::fs::write(&config, settings.to_string()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_contextkeep"))
-        .env_clear()
-        .current_dir(folder)
-        .args(["--data", "data", "--config"])
-        .arg(&config)
-        .args(["serve", "--bind", "127.0.0.1:0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn address(log: &mut impl std::io::BufRead) -> String {
-    log.lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap())
-        .find(|line| line["message"] == "listening")
-        .and_then(|line| line["address"].as_str().map(str::to_owned))
-        .unwrap()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -1,0 +1,150 @@
+//! Windows over REST from memory, beside a bare axum handler that returns the same bytes (N1):
+//! `cargo bench -p contextkeep-server --bench window`.
+//!
+//! Both servers are processes of their own; the clients, 64 connections that each wait for their answer, run on the same
+//! cores. Medians of rounds that take turns.
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench is a program that prints, and stops at a surprise"
+)]
+
+#[path = "support/client.rs"]
+mod client;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use tokio::time::Instant;
+
+use client::{Connection, Process, median};
+
+const CLIENTS: usize = 64;
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_secs(2);
+/// Items of a context: a window of about a kilobyte, and one of about 8,000 tokens.
+const SIZES: [usize; 2] = [4, 160];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("bare") {
+        return bare(&arguments.next().unwrap());
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let server = Process::serve(folder.path(), &serde_json::json!({}));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    println!("N1: {CLIENTS} connections, windows from memory against a bare axum handler");
+    for items in SIZES {
+        let body = runtime.block_on(prepare(&server.address, items));
+        let file = folder.path().join("body.json");
+        std::fs::write(&file, &body).unwrap();
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.arg("bare").arg(&file);
+        let bare = Process::of(again);
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(runtime.block_on(rate(&server.address, &path(items))));
+            theirs.push(runtime.block_on(rate(&bare.address, "/window")));
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        println!(
+            "    {items:>4} items, {:>6} bytes: {ours:>8.0} /s, bare {theirs:>8.0} /s, ratio {:.2}",
+            body.len(),
+            ours / theirs
+        );
+    }
+}
+
+fn path(items: usize) -> String {
+    format!("/v1/contexts/c{items}/window?max_tokens=16000")
+}
+
+fn request(address: &str, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes()
+}
+
+/// Fills a context and reads its window until it comes from memory.
+async fn prepare(address: &str, items: usize) -> Vec<u8> {
+    let mut connection = Connection::open(address).await;
+    let post = |path: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    let new = format!(r#"{{"id":"c{items}","agent_id":"a"}}"#);
+    connection.send(&post("/v1/contexts", &new)).await;
+    let words = "the quick brown fox jumps over the lazy dog ".repeat(5);
+    let item = serde_json::json!({"role": "user", "content": words});
+    let body = serde_json::json!({"items": vec![item; items]}).to_string();
+    let append = post(&format!("/v1/contexts/c{items}/items"), &body);
+    connection.send(&append).await;
+    let window = request(address, &path(items));
+    for _ in 0..100 {
+        let answer = connection.send(&window).await;
+        if answer.contains("contextkeep-origin: l1") {
+            return answer.split_once("\r\n\r\n").unwrap().1.as_bytes().to_vec();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no window came from memory within five seconds");
+}
+
+/// Answers a second to all clients together.
+async fn rate(address: &str, path: &str) -> f64 {
+    let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let request: Arc<[u8]> = request(address, path).into();
+    let begun = Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut connection = Connection::open(address).await;
+        let (over, done, request) = (over.clone(), done.clone(), request.clone());
+        clients.push(tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                connection.send(&request).await;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    tokio::time::sleep(ROUND).await;
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let done = done.load(Ordering::Relaxed) as f64;
+    done / begun.elapsed().as_secs_f64()
+}
+
+/// The least that a server can do: the same bytes, the same content type, nothing else.
+fn bare(file: &str) {
+    let body = Bytes::from(std::fs::read(file).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let handler = move || async move { ([(CONTENT_TYPE, "application/json")], body) };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        eprintln!(
+            "{}",
+            serde_json::json!({"message": "listening", "address": address.to_string()})
+        );
+        axum::serve(listener, Router::new().route("/window", get(handler)))
+            .await
+            .unwrap();
+    });
+}
