@@ -135,7 +135,7 @@ impl CachedStore {
         let head = inner.there(&found).ok()?;
         let standing = inner
             .tails()?
-            .with(key, &head, |held| held.answer(request).cloned());
+            .with(inner.history(), key, &head, |held| held.answer(request).cloned());
         let Standing::Current(window) = standing else {
             return None;
         };
@@ -170,6 +170,10 @@ impl Inner {
             (Consistency::Bounded | Consistency::Any, _) => Some(0),
             (Consistency::Session, (floor, _)) => Some(floor.unwrap_or(0)),
         }
+    }
+
+    fn history(&self) -> u64 {
+        self.store.history()
     }
 
     /// What is held, if the present session may read it.
@@ -207,6 +211,8 @@ impl Inner {
         from: Option<Seq>,
         tokens: u64,
     ) -> Result<()> {
+        // From before the read (H3).
+        let history = self.history();
         if let Some(from) = from.filter(|from| *from < head.next_seq) {
             let page = self
                 .store
@@ -223,7 +229,7 @@ impl Inner {
                 .await?;
             // At another version they may be of another stream.
             if page.version == head.version && !page.more {
-                tails.extend(key, head, from, page.items);
+                tails.extend(history, key, head, from, page.items);
                 return Ok(());
             }
         }
@@ -235,7 +241,7 @@ impl Inner {
             bytes_max: crate::window::BYTES_MAX,
         };
         let tail = self.store.tail(key, query).await?;
-        tails.hold(key, Held::new(tail));
+        tails.hold(key, Held::new(history, tail));
         Ok(())
     }
 
@@ -254,13 +260,13 @@ impl Inner {
             return Ok(None);
         };
         let head = self.there(&found)?;
-        let mut standing = tails.with(key, &head, &make);
+        let mut standing = tails.with(self.history(), key, &head, &make);
         if let Standing::Current(value) = standing {
             note(&found, origin_of(&found));
             return Ok(Some(value));
         }
         let _turn = tails.turn(key).await;
-        standing = tails.with(key, &head, &make);
+        standing = tails.with(self.history(), key, &head, &make);
         let from = match standing {
             Standing::Current(value) => {
                 note(&found, origin_of(&found));
@@ -274,7 +280,7 @@ impl Inner {
         match Session::at_least(key, head.version, work).await {
             Ok(()) => {}
             Err(Error::Unavailable { .. } | Error::Overloaded { .. }) if takes_anything() => {
-                let stale = tails.any(key, |held| make(&mut held.clone()));
+                let stale = tails.any(self.history(), key, |held| make(&mut held.clone()));
                 if stale.is_some()
                     && let Some(session) = Session::current()
                 {
@@ -285,7 +291,7 @@ impl Inner {
             Err(error) => return Err(error),
         }
         // The store has noted where the items came from, which is what counts.
-        match tails.with(key, &head, &make) {
+        match tails.with(self.history(), key, &head, &make) {
             Standing::Current(value) => Ok(Some(value)),
             Standing::Behind(_) | Standing::Nothing => Ok(None),
         }
@@ -423,7 +429,8 @@ impl ContextStore for CachedStore {
             && let Some(found) = inner.heads.hit(key, &read)
         {
             let head = inner.there(&found)?;
-            if let Standing::Current(page) = tails.with(key, &head, |held| held.page(&query)) {
+            if let Standing::Current(page) = tails.with(inner.history(), key, &head, |held| held.page(&query))
+            {
                 note(&found, Origin::L1);
                 return Ok(page);
             }

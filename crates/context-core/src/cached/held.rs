@@ -4,13 +4,14 @@
 //! - **H1** `run` is the newest items of `context`, without a gap, and `kept` every instruction and pinned item before
 //!   it. What is answered from it is what the store would answer at that version.
 //! - **H2** It moves forward only by items that follow immediately, on the same stream.
+//! - **H3** It belongs to the history of the store that it was read in, and is of no use in another one.
 
 use std::sync::Arc;
 
 use crate::item::Kind;
 use crate::store::{ItemPage, ItemQuery, Order, Tail, TailQuery};
 use crate::window::{Window, WindowRequest};
-use crate::{Context, Item, Seq};
+use crate::{Context, Item, Seq, Version};
 
 /// Windows of one version that are kept ready: readers of one context mostly ask alike.
 const ANSWERS_MAX: usize = 4;
@@ -19,6 +20,7 @@ const ITEM_OVERHEAD: u64 = 256;
 
 #[derive(Clone, Debug)]
 pub(super) struct Held {
+    history: u64,
     context: Context,
     kept: Vec<Item>,
     run: Vec<Item>,
@@ -29,9 +31,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(tail: Tail) -> Self {
+    /// `history` is the store's from before the tail was read.
+    pub(super) fn new(history: u64, tail: Tail) -> Self {
         let bytes = tail.kept.iter().chain(&tail.run).map(size).sum();
         Self {
+            history,
             context: tail.context,
             kept: tail.kept,
             run: tail.run,
@@ -43,6 +47,17 @@ impl Held {
 
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// H3.
+    pub(super) fn history(&self) -> u64 {
+        self.history
+    }
+
+    /// Orders what was held of one context. Streams are numbered upwards, and a context that was forgotten altogether and
+    /// made anew begins with version 1 again, but on a later stream.
+    pub(super) fn age(&self) -> (u64, Version) {
+        (self.context.stream, self.context.version)
     }
 
     /// Bytes that it takes, windows kept ready included.
@@ -191,12 +206,13 @@ impl Held {
             && self.context.next_seq >= fork.next_seq
             && (kept.len() + run.len()) as u64 == fork.item_count;
         whole.then(|| {
-            Self::new(Tail {
+            let tail = Tail {
                 context: fork.clone(),
                 kept,
                 run,
                 before: None,
-            })
+            };
+            Self::new(self.history, tail)
         })
     }
 

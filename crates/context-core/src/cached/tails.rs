@@ -106,6 +106,7 @@ impl Tails {
     /// is held.
     pub(super) fn with<T>(
         &self,
+        history: u64,
         key: &ContextKey,
         head: &Context,
         make: impl FnOnce(&mut Held) -> Option<T>,
@@ -115,6 +116,13 @@ impl Tails {
         };
         let mut held = slot.lock();
         let context = held.context();
+        if held.history() != history {
+            return Standing::Nothing;
+        }
+        // Of a context that was forgotten meanwhile and made anew: its versions began again.
+        if context.version > head.version && context.stream < head.stream {
+            return Standing::Nothing;
+        }
         if context.version < head.version {
             if context.stream != head.stream {
                 return Standing::Nothing;
@@ -128,8 +136,15 @@ impl Tails {
     }
 
     /// What is held, whatever its age.
-    pub(super) fn any<T>(&self, key: &ContextKey, make: impl FnOnce(&Held) -> Option<T>) -> Option<T> {
-        self.slots.get(key).and_then(|slot| make(&slot.lock()))
+    pub(super) fn any<T>(
+        &self,
+        history: u64,
+        key: &ContextKey,
+        make: impl FnOnce(&Held) -> Option<T>,
+    ) -> Option<T> {
+        let slot = self.slots.get(key)?;
+        let held = slot.lock();
+        (held.history() == history).then(|| make(&held)).flatten()
     }
 
     /// Holds this, unless something newer is held already.
@@ -139,7 +154,7 @@ impl Tails {
         }
         if let Some(slot) = self.slots.peek(key) {
             let mut there = slot.lock();
-            if there.context().version > held.context().version {
+            if there.history() == held.history() && there.age() > held.age() {
                 return;
             }
             std::mem::swap(&mut *there, &mut held);
@@ -152,6 +167,7 @@ impl Tails {
     /// Moves what is held forward to `head`, if it ends where `items` begin.
     pub(super) fn extend(
         &self,
+        history: u64,
         key: &ContextKey,
         head: &Context,
         from: Seq,
@@ -159,7 +175,8 @@ impl Tails {
     ) {
         let Some(slot) = self.slots.peek(key) else { return };
         let mut held = slot.lock();
-        let fits = held.context().stream == head.stream
+        let fits = held.history() == history
+            && held.context().stream == head.stream
             && held.context().next_seq == from
             && held.context().version < head.version;
         if !fits {

@@ -1,6 +1,7 @@
 //! The store with a memory against the store behind it.
 
 mod against;
+mod histories;
 mod nodes;
 mod seated;
 

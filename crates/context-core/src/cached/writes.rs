@@ -187,7 +187,7 @@ impl Inner {
                         .iter()
                         .zip(appended.first_seq..)
                         .map(|(item, seq)| stored(item, seq, at));
-                    tails.extend(key, &context, appended.first_seq, stored);
+                    tails.extend(self.history(), key, &context, appended.first_seq, stored);
                 }
                 Change::To(Box::new(context))
             })
@@ -197,7 +197,7 @@ impl Inner {
         let at = appended.at.filter(|_| !appended.replayed)?;
         let held = || {
             let tails = self.tails.as_ref()?;
-            tails.any(key, |held| Some(Arc::new(held.context().clone())))
+            tails.any(self.history(), key, |held| Some(Arc::new(held.context().clone())))
         };
         // Which of the two is at hand does not matter: a version is one state.
         let before = self
@@ -231,7 +231,7 @@ impl Inner {
             return;
         };
         let fork = &created.context;
-        if let Some(held) = tails.any(parent, |held| held.forked(fork)) {
+        if let Some(held) = tails.any(self.history(), parent, |held| held.forked(fork)) {
             let key = ContextKey::from((&parent.tenant, &fork.id));
             tails.hold(&key, held);
         }

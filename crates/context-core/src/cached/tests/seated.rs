@@ -86,6 +86,9 @@ macro_rules! around {
             async fn settle(&$self) -> Result<()> {
                 $self.$name.settle().await
             }
+            fn history(&$self) -> u64 {
+                $self.$name.history()
+            }
         }
     };
 }
@@ -140,3 +143,90 @@ around!(Slow, self, 0, call => call.await, write => {
     tokio::time::sleep(Self::ANSWER).await;
     done
 });
+
+/// A primary and a standby that received nothing but the creation of `a`; the standby is another history.
+#[derive(Debug)]
+pub(super) struct Promoted {
+    servers: [FakeStore; 2],
+    serves: std::sync::atomic::AtomicUsize,
+}
+
+impl Promoted {
+    pub(super) fn new(clock: Arc<ManualClock>) -> Self {
+        Self {
+            servers: [FakeStore::new(clock.clone()), FakeStore::new(clock)],
+            serves: std::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) async fn promote(&self) {
+        self.servers[1].create(&tenant(), new("a")).await.unwrap();
+        self.serves.store(1, Ordering::Relaxed);
+    }
+
+    fn server(&self) -> &FakeStore {
+        &self.servers[self.serves.load(Ordering::Relaxed)]
+    }
+}
+
+#[async_trait::async_trait]
+impl ContextStore for Promoted {
+    async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Created> {
+        self.server().create(tenant, new).await
+    }
+    async fn head(&self, key: &ContextKey) -> Result<Context> {
+        // Numbers of streams are given out anew as well.
+        let context = self.server().head(key).await?;
+        Ok(Context { stream: 1, ..context })
+    }
+    async fn update(&self, _: &ContextKey, _: ContextPatch, _: Option<Version>) -> Result<Context> {
+        unreachable!("not part of the case")
+    }
+    async fn delete(&self, _: &ContextKey, _: Option<Version>) -> Result<Version> {
+        unreachable!("not part of the case")
+    }
+    async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+        self.server().append(key, append).await
+    }
+    async fn replace(&self, _: &ContextKey, _: Append) -> Result<Appended> {
+        unreachable!("not part of the case")
+    }
+    async fn rewrite(&self, _: &ContextKey, _: Vec<SeqRange>, _: Option<Version>) -> Result<Context> {
+        unreachable!("not part of the case")
+    }
+    async fn fork(&self, _: &ContextKey, _: Seq, _: NewContext) -> Result<Created> {
+        unreachable!("not part of the case")
+    }
+    async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {
+        self.server().items(key, query).await
+    }
+    async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail> {
+        let mut tail = self.server().tail(key, query).await?;
+        tail.context.stream = 1;
+        Ok(tail)
+    }
+    async fn summaries(&self, _: &ContextKey) -> Result<Vec<Summary>> {
+        unreachable!("not part of the case")
+    }
+    async fn put_summary(&self, _: &ContextKey, _: Summary) -> Result<Summary> {
+        unreachable!("not part of the case")
+    }
+    async fn list(&self, _: &TenantId, _: ListQuery) -> Result<ContextPage> {
+        unreachable!("not part of the case")
+    }
+    async fn search(&self, _: &TenantId, _: SearchQuery) -> Result<SearchPage> {
+        unreachable!("not part of the case")
+    }
+    async fn purge(&self, _: Retention) -> Result<Purged> {
+        unreachable!("not part of the case")
+    }
+    async fn check(&self) -> Result<StoreHealth> {
+        self.server().check().await
+    }
+    async fn settle(&self) -> Result<()> {
+        self.server().settle().await
+    }
+    fn history(&self) -> u64 {
+        1 + self.serves.load(Ordering::Relaxed) as u64
+    }
+}
