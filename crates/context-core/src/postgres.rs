@@ -8,6 +8,7 @@ mod append;
 mod bury;
 #[cfg(feature = "cache")]
 mod feed;
+mod gate;
 mod group;
 mod indexer;
 pub mod insight;
@@ -37,6 +38,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::append::{Appender, GroupSettings};
+use self::gate::Gate;
 use self::indexer::Indexer;
 use self::insight::{Insight, Recorder};
 use self::link::{Address, Endpoint, LinkSettings, Session, Statement};
@@ -98,6 +100,8 @@ pub struct PgContextStore {
     reads: Reads,
     appender: Appender,
     indexer: Indexer,
+    /// In front of searches.
+    searches: Gate,
     recorder: Arc<Recorder>,
     clock: Arc<dyn Clock>,
     ready: watch::Sender<Result<()>>,
@@ -159,6 +163,7 @@ impl PgContextStore {
             servers,
             appender,
             indexer,
+            searches: Gate::of_searches(&settings.breaker, database.max_open_conns, database.pool_timeout)?,
             recorder,
             clock,
             ready: watch::Sender::new(Err(waiting)),
@@ -284,7 +289,9 @@ impl PgContextStore {
 
     /// What is known of its servers, its connections and its statements. Asks no server anything.
     pub fn insight(&self) -> Insight {
-        self.recorder.insight(&self.servers, self.appender.waiting())
+        let searches = self.searches.status();
+        self.recorder
+            .insight(&self.servers, self.appender.waiting(), searches)
     }
 
     /// Stops the tasks and closes the connections. What was accepted before is finished first, or its callers learn
@@ -491,9 +498,13 @@ impl ContextStore for PgContextStore {
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
         self.ready()?;
         let (query, now) = (&query, self.clock.now());
-        self.reads
+        let entered = self.searches.enter().await?;
+        let page = self
+            .reads
             .many(|session| async move { search::search(&session, tenant, query, now).await })
-            .await
+            .await;
+        entered.end_search(&page);
+        page
     }
 
     async fn purge(&self, retention: Retention) -> Result<Purged> {

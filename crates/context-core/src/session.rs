@@ -131,6 +131,11 @@ impl Session {
         CURRENT.scope(self.clone(), future).await
     }
 
+    /// Runs a closure in this session: for what needs no waiting.
+    pub fn sync_scope<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
     /// The session of the present task, if it is in one.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()

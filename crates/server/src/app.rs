@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Gatekeeper;
 use crate::caching::{self, Caching};
 use crate::config::{AppConfig, Sources};
-use crate::rest::{self, Rest};
+use crate::rest::{self, Front, Reach};
 use crate::telemetry::metrics::Metrics;
 use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
@@ -204,8 +204,8 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
     });
     let reloader = tokio::spawn(reload::run(sources, config.clone(), parts.caching.clone()));
     let metrics = metrics(&config, &parts, &draining)?;
-    let router = router(&config, &parts, gatekeeper, metrics, draining.clone());
-    listener::serve(listener, router, &config.server, draining.clone()).await;
+    let front = front(&config, &parts, gatekeeper, metrics, draining.clone());
+    listener::serve(listener, front, &config.server, draining.clone()).await;
 
     draining.cancel();
     signal.abort();
@@ -251,14 +251,14 @@ fn metrics(
 }
 
 /// Both faces behind one gate.
-pub fn router(
+pub fn front(
     config: &AppConfig,
     parts: &Parts,
     gatekeeper: Gatekeeper,
     metrics: Option<Arc<Metrics>>,
     draining: CancellationToken,
-) -> Router {
-    let rest = Rest {
+) -> Front {
+    let rest = Reach {
         manager: parts.manager.clone(),
         limits: Arc::new(config.context_manager.limits.clone()),
         settings: Arc::new(config.server.clone()),
@@ -274,7 +274,7 @@ pub fn router(
         &config.mcp,
         CancellationToken::new(),
     );
-    rest::router(&rest, gatekeeper, Router::new().nest("/mcp", mcp))
+    rest::front(rest.into(), gatekeeper, Router::new().nest("/mcp", mcp))
 }
 
 async fn listen(config: &AppConfig) -> anyhow::Result<TcpListener> {

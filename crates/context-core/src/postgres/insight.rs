@@ -32,6 +32,7 @@ use super::replicas::Replicas;
 use crate::clock::{Clock, Timestamp};
 use crate::settings::MonitoringSettings;
 
+pub use super::gate::GateStatus;
 pub use super::link::{Closed, PoolStatus};
 pub use super::replicas::{MemberStatus, State as MemberState, Tallies};
 
@@ -57,6 +58,8 @@ pub struct Insight {
     pub reads: Tallies,
     /// Appends that wait for their commit.
     pub writes_waiting: u64,
+    /// In front of searches.
+    pub searches: GateStatus,
 }
 
 /// One server: how it was last seen, and the connections to it.
@@ -227,7 +230,7 @@ impl Recorder {
     }
 
     /// What is known.
-    pub(super) fn insight(&self, servers: &Replicas, writes_waiting: u64) -> Insight {
+    pub(super) fn insight(&self, servers: &Replicas, writes_waiting: u64, searches: GateStatus) -> Insight {
         let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         let slow = slow.iter().rev().cloned().collect();
         Insight {
@@ -243,6 +246,7 @@ impl Recorder {
             servers: servers.insight(),
             reads: servers.tallies(),
             writes_waiting,
+            searches,
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use contextkeep_core::window::{Cut, Format};
-use contextkeep_core::{Error, Invalid, WindowRequest};
+use axum::http::Response;
+use contextkeep_core::window::{Cut, Format, Window};
+use contextkeep_core::{Answer, Error, Invalid, WindowRequest};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -33,7 +34,22 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         ("format" = Option<String>, Query, description = "`items` (the default) as they were sent, `openai.chat`, `openai.responses` or `anthropic`: ready to be sent to the provider"),
         ("cut" = Option<String>, Query, description = "`sticky` (the default) or `tight`")),
     responses((status = 200, body = WindowBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
+async fn window(State(rest): State<Rest>, Key(key): Key, params: Params) -> Answered {
+    let asked = asked(params)?;
+    let ready = rest.manager.window(&key, asked.request).await?;
+    Ok(answer(&ready, asked.format))
+}
+
+/// The route above, for metrics.
+pub(super) const PATH: &str = "/v1/contexts/{id}/window";
+
+/// What a request asks for.
+pub(super) struct Asked {
+    pub(super) request: WindowRequest,
+    pub(super) format: Format,
+}
+
+pub(super) fn asked(mut params: Params) -> Result<Asked, Problem> {
     let max_tokens = params.number("max_tokens")?;
     let reserve = params.number("reserve")?.unwrap_or(0);
     let format = match params.one("format")? {
@@ -54,17 +70,17 @@ async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> 
         reserve,
         cut,
     };
-    let answer = match rest.manager.window_ready(&key, &request) {
-        Some(answer) => answer,
-        None => rest.manager.window(&key, request).await?,
-    };
+    Ok(Asked { request, format })
+}
+
+pub(super) fn answer(answer: &Answer<Arc<Window>>, format: Format) -> Response<Body> {
     let window = &answer.value;
     // Whoever asks alike gets the same bytes: a window that was kept ready is not written again.
     let body = window
         .written
         .get_or_write(format, || write::window(window, format));
     let body = Bytes::from_owner(Shared(body));
-    Ok(tagged(raw(body, answer.origin), window.version))
+    tagged(raw(body, answer.origin), window.version)
 }
 
 /// Bytes that a kept window and the answers made of it have in common.

@@ -5,12 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::link::{Endpoint, Probe};
-use super::health::Health;
+use super::super::gate::{Entered, Gate};
+use super::super::link::{Endpoint, Fault, Kind, Probe};
+use super::health::{Health, State};
 
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) endpoint: Arc<Endpoint>,
+pub(crate) struct Member {
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// In front of what only the primary does, while this is the primary.
+    pub(super) gate: Gate,
     /// Has it looked at before its time.
     pub(super) wake: Notify,
     seen: RwLock<Seen>,
@@ -28,15 +31,32 @@ pub(super) struct Seen {
     pub(super) fresh: Option<Instant>,
     /// It is of another cluster, or writes an outdated timeline: not to be used for anything.
     pub(super) fenced: bool,
+    /// The last look got no answer at all, or one that the server takes nobody at the moment. One that has no
+    /// connection left for a look is not silent: it may work for those who have one.
+    pub(super) silent: bool,
 }
 
 impl Member {
-    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, gate: Gate) -> Self {
         Self {
             endpoint,
+            gate,
             wake: Notify::new(),
             seen: RwLock::default(),
         }
+    }
+
+    /// The right to one call on it as the primary. Refused at once while it answers nobody: whoever looks at it finds
+    /// out when that is over, and no caller has to.
+    ///
+    /// # Errors
+    /// As [`Gate::enter`].
+    pub(crate) async fn enter(&self) -> Result<Entered, Fault> {
+        let seen = self.seen();
+        if seen.silent && seen.health.state == State::Down && self.gate.is_enabled() {
+            return Err(self.gate.turned_away(Kind::Open, Some(super::prober::PAUSE_MAX)));
+        }
+        self.gate.enter().await
     }
 
     pub(super) fn seen(&self) -> Seen {

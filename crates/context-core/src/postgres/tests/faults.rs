@@ -138,6 +138,13 @@ async fn a_frozen_primary_fails_fast_and_is_used_again() {
     assert!(error.retry_after().is_some());
     let error = store.head(&key(0)).await.unwrap_err();
     assert_eq!(error.code(), "unavailable", "{error}");
+    // Its looks fail as well by now, so that nobody has to find out for himself.
+    eventually_async("its gate refuses", SOON, async || {
+        drop(store.head(&key(0)).await);
+        let gate = store.insight().servers.remove(0).member.gate;
+        (gate.refused > 0).then_some(())
+    })
+    .await;
     // Far from what a hang would be, and not a measurement.
     assert!(begun.elapsed() < SOON);
     cluster.primary().thaw().unwrap();
