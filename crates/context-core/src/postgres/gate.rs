@@ -5,20 +5,28 @@
 //!
 //! - **Y1** A call takes a slot first and the breaker's permit then, so that no probe waits in a queue.
 //! - **Y2** Whoever waits does so for a bounded time in a bounded queue.
-//! - **Y3** Only what the server did counts: a full pool, a passed deadline and a refusal of our own say nothing of it.
+//! - **Y3** Only silence counts as a failure: a connection that is refused or breaks, an answer that does not come. An error
+//!   that the server answers, be it of a full disk, hangs nobody, and other calls may do better. What it gives up for want of
+//!   time or of resources counts towards the rate of failures, never as a run of them: one tenant's slow statements
+//!   must not end everybody's.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use contextkeep_resilience::breaker::{Breaker, BreakerBuilder};
+use contextkeep_resilience::breaker::{Breaker, BreakerBuilder, State};
 use contextkeep_resilience::gate::{Guard, Pass};
 use contextkeep_resilience::{BreakerSettings, Bulkhead, Profile, Rejected, TokioClock, Verdict, Why};
+use tokio::time::Instant;
 
 use super::link::{Fault, Kind};
 use crate::error::{Error, Result};
 
+/// What a failure was, as far as it is shown: bytes.
+const WORDS_MAX: usize = 300;
+/// Time without a failure after which a look may close a breaker.
+const SETTLED: Duration = Duration::from_millis(500);
 /// Those who may wait for each one that runs.
 const QUEUE_FACTOR: u32 = 10;
 
@@ -29,6 +37,17 @@ pub(crate) struct Gate {
     guard: Arc<dyn contextkeep_resilience::gate::Gate>,
     bulkhead: Option<Bulkhead>,
     refused: AtomicU64,
+    /// The last failure, so that a refusal says what is wrong.
+    last: Arc<Mutex<Option<Failed>>>,
+}
+
+/// A failure.
+#[derive(Debug)]
+struct Failed {
+    words: Box<str>,
+    at: Instant,
+    /// The server took the call and did not answer it.
+    hung: bool,
 }
 
 /// How a gate stands, for gauges and the admin page.
@@ -37,7 +56,7 @@ pub struct GateStatus {
     /// A server's name, or `search`.
     pub name: Arc<str>,
     /// What its breaker says.
-    pub breaker: contextkeep_resilience::breaker::State,
+    pub breaker: State,
     /// How long until an open breaker lets a probe through.
     pub probe_after: Option<Duration>,
     /// Calls under way; 0 where nothing is limited.
@@ -116,6 +135,7 @@ impl Gate {
             guard,
             bulkhead,
             refused: AtomicU64::new(0),
+            last: Arc::default(),
         })
     }
 
@@ -134,7 +154,13 @@ impl Gate {
             }) => self.guard.admit().await,
             admitted => admitted,
         };
-        admitted.map(Entered).map_err(|rejected| self.refuse(&rejected))
+        let last = &self.last;
+        admitted
+            .map(|pass| Entered {
+                pass,
+                last: last.clone(),
+            })
+            .map_err(|rejected| self.refuse(&rejected))
     }
 
     fn refuse(&self, rejected: &Rejected) -> Fault {
@@ -151,7 +177,11 @@ impl Gate {
         let name = &self.name;
         let detail = match kind {
             Kind::Crowded => format!("{name} has as many calls as context_manager.circuit_breaker allows"),
-            _ => format!("{name} fails and is left alone for now; GET /admin/v1/database shows how it fares"),
+            _ => {
+                let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                let last = last.as_ref().map_or("it does not answer", |last| &*last.words);
+                format!("{name} fails and is left alone for now; the last failure: {last}")
+            }
         };
         Fault::new(kind, detail).retry_after(retry_after)
     }
@@ -164,6 +194,22 @@ impl Gate {
     /// Closes the breaker: what is behind it was seen to work.
     pub(super) fn reset(&self) {
         self.breaker.reset();
+    }
+
+    /// What is behind it has answered a look. Closes the breaker if it was opened by connections that broke, and some
+    /// time ago: they can be made again. If statements hung while looks were answered, only statements can tell.
+    pub(super) fn seen_to_work(&self) {
+        if self.breaker.state() != State::Open {
+            return;
+        }
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mended = last
+            .as_ref()
+            .is_some_and(|last| !last.hung && last.at.elapsed() >= SETTLED);
+        drop(last);
+        if mended {
+            self.breaker.reset();
+        }
     }
 
     /// How it stands.
@@ -191,7 +237,10 @@ impl fmt::Debug for Gate {
 /// The right to make one call. Dropped unended, the call counts by the time it took.
 #[derive(Debug)]
 #[must_use = "dropping it records the call as abandoned"]
-pub(crate) struct Entered(Pass);
+pub(crate) struct Entered {
+    pass: Pass,
+    last: Arc<Mutex<Option<Failed>>>,
+}
 
 impl Entered {
     /// Ends the call by what the server did.
@@ -204,18 +253,48 @@ impl Entered {
         match fault {
             // The caller's deadline is an abandonment, which the breaker judges by its time.
             Some(fault) if fault.kind() == Kind::Deadline => {}
-            Some(fault) => self.0.record(fault.outcome().verdict),
-            None => self.0.record(Verdict::Success),
+            Some(fault) => {
+                let verdict = verdict(fault);
+                if verdict == Verdict::Failure {
+                    self.note(&fault.to_string(), fault.kind() == Kind::TimedOut);
+                }
+                self.pass.record(verdict);
+            }
+            None => self.pass.record(Verdict::Success),
         }
     }
 
     /// Ends a search by what its caller learns.
     pub(crate) fn end_search<T>(self, result: &Result<T>) {
-        self.0.record(match result {
-            Err(Error::Unavailable { .. }) => Verdict::Failure,
+        let verdict = match result {
+            Err(Error::Unavailable { detail, .. }) => {
+                self.note(detail, true);
+                Verdict::Failure
+            }
             Err(Error::Overloaded { .. }) => Verdict::Neutral,
             _ => Verdict::Success,
+        };
+        self.pass.record(verdict);
+    }
+
+    fn note(&self, failure: &str, hung: bool) {
+        let end = failure.floor_char_boundary(WORDS_MAX);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failed {
+            words: failure.get(..end).unwrap_or_default().into(),
+            at: Instant::now(),
+            hung,
         });
+    }
+}
+
+/// Y3.
+const fn verdict(fault: &Fault) -> Verdict {
+    match fault.kind() {
+        Kind::Unreachable | Kind::Lost | Kind::TimedOut | Kind::Starting | Kind::Tls => Verdict::Failure,
+        Kind::Cancelled | Kind::TooManyConnections | Kind::OutOfResources => {
+            Verdict::Throttled { retry_after: None }
+        }
+        _ => Verdict::Neutral,
     }
 }
 

@@ -38,7 +38,10 @@ async fn a_run_of_failures_closes_the_way_and_says_for_how_long() {
     let Error::Unavailable { detail, retry_after } = Error::from(fault) else {
         panic!("a dependency that fails is unavailable")
     };
-    assert!(detail.contains("primary"), "{detail}");
+    assert!(
+        detail.contains("primary") && detail.contains("on purpose"),
+        "{detail}"
+    );
     let (least, most) = (Duration::from_secs(54), Duration::from_mins(1));
     assert!((least..=most).contains(&retry_after), "{retry_after:?}");
     tokio::time::advance(most).await;
@@ -56,6 +59,8 @@ async fn what_says_nothing_of_the_server_does_not_count() {
             Kind::Busy,
             Kind::Spill,
             Kind::Constraint,
+            Kind::Full,
+            Kind::Damaged,
             Kind::Deadline,
         ] {
             fail(&gate, kind).await;
@@ -68,7 +73,7 @@ async fn what_says_nothing_of_the_server_does_not_count() {
 async fn those_beyond_the_limit_wait_for_a_time_and_are_refused_then() {
     let gate = gate(&settings());
     let (first, second) = (gate.enter().await.unwrap(), gate.enter().await.unwrap());
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let fault = gate.enter().await.unwrap_err();
     assert_eq!((fault.kind(), begun.elapsed()), (Kind::Crowded, PATIENCE));
     assert!(matches!(Error::from(fault), Error::Overloaded { .. }));
@@ -131,4 +136,19 @@ fn searches_leave_half_of_the_pool_to_the_others() {
         [limit(100, 50), limit(10, 50), limit(100, 1)],
         [Some(25), Some(10), Some(1)]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_seen_to_work_is_used_again_unless_it_was_its_statements_that_hung() {
+    for (kind, closes) in [(Kind::Lost, true), (Kind::TimedOut, false)] {
+        let gate = gate(&settings());
+        for _ in 0..5 {
+            fail(&gate, kind).await;
+        }
+        gate.seen_to_work();
+        assert_eq!(gate.status().breaker, State::Open, "it has only just failed");
+        tokio::time::advance(SETTLED).await;
+        gate.seen_to_work();
+        assert_eq!(gate.status().breaker == State::Closed, closes, "{kind:?}");
+    }
 }

@@ -129,6 +129,9 @@ impl Replicas {
         drop(roles);
         seen.health = before.health.seen(lag);
         member.see(seen);
+        if !seen.fenced {
+            member.gate.seen_to_work();
+        }
         self.tell(index, before, seen, None);
     }
 
