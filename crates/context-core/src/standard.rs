@@ -17,7 +17,7 @@ use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
-use crate::session::Session;
+use crate::session::{Session, Stage, timed};
 use crate::settings::LimitSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
@@ -306,11 +306,11 @@ fn check(items: &[NewItem], limits: &LimitSettings) -> Result<()> {
 
 async fn count(mut items: Vec<NewItem>, tokenizer: Tokenizer) -> Result<Vec<NewItem>> {
     let bytes = text_bytes(&items);
-    off_the_reactor(bytes, move || {
+    let counting = off_the_reactor(bytes, move || {
         count_all(&mut items, tokenizer);
         items
-    })
-    .await
+    });
+    timed(Stage::Tokens, counting).await
 }
 
 fn text_bytes(items: &[NewItem]) -> usize {

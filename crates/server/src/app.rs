@@ -19,6 +19,7 @@ use crate::caching::{self, Caching};
 use crate::config::{AppConfig, Sources};
 use crate::rest::{self, Front, Reach};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::slow::SlowRequests;
 use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
@@ -265,6 +266,7 @@ pub fn front(
         storage: parts.storage.clone(),
         caching: parts.caching.clone(),
         metrics,
+        slow: SlowRequests::from(config.context_manager.monitoring.slow_request_threshold),
         draining,
     };
     // Requests in flight end with the connections that carry them, so nothing has to break them off.

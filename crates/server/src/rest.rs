@@ -37,6 +37,7 @@ use crate::auth::Gatekeeper;
 use crate::caching::Caching;
 use crate::config::ServerSettings;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::slow::SlowRequests;
 pub use front::Front;
 use problem::Problem;
 
@@ -76,6 +77,8 @@ pub struct Reach {
     pub caching: Option<Arc<Caching>>,
     /// The figures for Prometheus, if they are kept.
     pub metrics: Option<Arc<Metrics>>,
+    /// Which requests have a line in the log for being slow.
+    pub slow: SlowRequests,
     /// Cancelled when the server begins to shut down.
     pub draining: CancellationToken,
 }
@@ -143,7 +146,7 @@ pub fn front(rest: Rest, gatekeeper: Gatekeeper, beside: Router) -> Front {
             Problem::new("method_not_allowed", "this path has other methods")
         })
         .with_state(rest.clone());
-    let guards = Arc::new(middleware::Guards::new(&rest, gatekeeper));
+    let guards = Arc::new(middleware::Guards::new(rest.clone(), gatekeeper));
     let routes = middleware::around(routes.merge(beside), guards.clone());
     Front::new(rest, guards, routes)
 }

@@ -27,6 +27,7 @@ use super::transaction::{Failure, Outcome};
 use crate::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
+use crate::session::{Stage, timed};
 use crate::store::{Append, Appended};
 
 /// Largest group, in bytes of item bodies; a single append may be larger.
@@ -190,7 +191,7 @@ impl Appender {
 }
 
 async fn answer(outcome: oneshot::Receiver<Result<Committed>>) -> Result<Committed> {
-    outcome
+    timed(Stage::Commit, outcome)
         .await
         .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
 }

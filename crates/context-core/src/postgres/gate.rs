@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::link::{Fault, Kind};
 use crate::error::{Error, Result};
+use crate::session::{Stage, timed};
 
 /// What a failure was, as far as it is shown: bytes.
 const WORDS_MAX: usize = 300;
@@ -151,7 +152,7 @@ impl Gate {
             Err(Rejected {
                 why: Why::BulkheadFull,
                 ..
-            }) => self.guard.admit().await,
+            }) => timed(Stage::Gate, self.guard.admit()).await,
             admitted => admitted,
         };
         let last = &self.last;
@@ -175,13 +176,12 @@ impl Gate {
     pub(super) fn turned_away(&self, kind: Kind, retry_after: Option<Duration>) -> Fault {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let name = &self.name;
-        let detail = match kind {
-            Kind::Crowded => format!("{name} has as many calls as context_manager.circuit_breaker allows"),
-            _ => {
-                let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-                let last = last.as_ref().map_or("it does not answer", |last| &*last.words);
-                format!("{name} fails and is left alone for now; the last failure: {last}")
-            }
+        let detail = if kind == Kind::Crowded {
+            format!("{name} has as many calls as context_manager.circuit_breaker allows")
+        } else {
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = last.as_ref().map_or("it does not answer", |last| &*last.words);
+            format!("{name} fails and is left alone for now; the last failure: {last}")
         };
         Fault::new(kind, detail).retry_after(retry_after)
     }

@@ -30,6 +30,7 @@ use self::sampler::Sampler;
 use super::link::{Statement, Watch};
 use super::replicas::Replicas;
 use crate::clock::{Clock, Timestamp};
+use crate::session::{Stage, spent};
 use crate::settings::MonitoringSettings;
 
 pub use super::gate::GateStatus;
@@ -254,6 +255,7 @@ impl Recorder {
         let counts = self.counts.of(statement);
         let is_slow = took >= self.threshold;
         counts.ran(took, failed, is_slow);
+        spent(Stage::Statement, took);
         if !is_slow {
             return;
         }

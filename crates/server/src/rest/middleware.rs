@@ -11,6 +11,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, Response};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
+use contextkeep_core::session::Session;
 use futures_util::poll;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -19,21 +20,21 @@ use super::problem::Problem;
 use super::request_id::{self, REQUEST_ID};
 use super::{Rest, session};
 use crate::auth::Gatekeeper;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, slow};
 
 /// What every request passes.
 pub(super) struct Guards {
     pub(super) gatekeeper: Gatekeeper,
     permits: Semaphore,
-    limit: Duration,
+    rest: Rest,
 }
 
 impl Guards {
-    pub(super) fn new(rest: &Rest, gatekeeper: Gatekeeper) -> Self {
+    pub(super) fn new(rest: Rest, gatekeeper: Gatekeeper) -> Self {
         Self {
             gatekeeper,
             permits: Semaphore::new(rest.settings.max_requests),
-            limit: rest.settings.request_timeout,
+            rest,
         }
     }
 
@@ -57,12 +58,32 @@ async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next
     let begun = Instant::now();
     let mut response = limit_requests(&guards, request, next).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    served(&method, route, &id, begun, &mut response);
+    let took = served(&method, route, &id, begun, &mut response);
+    // These take as long as there is to read or to send.
+    if guards.rest.slow.is(took) && !matches!(route, "/v1/import" | "/v1/contexts/{id}/export") {
+        guards.rest.slow.tell(&slow::Request {
+            id: request_id::text(&id),
+            method: method.as_str(),
+            route,
+            status: response.status().as_u16(),
+            took,
+            session: response
+                .extensions()
+                .get::<Arc<Session>>()
+                .map(|session| &**session),
+        });
+    }
     response
 }
 
-/// Notes that a request was answered, and names it in the answer.
-pub(super) fn served(method: &Method, route: &str, id: &HeaderValue, begun: Instant, response: &mut Answer) {
+/// Notes that a request was answered, names it in the answer, and says how long it took.
+pub(super) fn served(
+    method: &Method,
+    route: &str,
+    id: &HeaderValue,
+    begun: Instant,
+    response: &mut Answer,
+) -> Duration {
     let status = response.status();
     // Paths carry ids and bodies carry conversations: neither is logged.
     let took = begun.elapsed();
@@ -77,6 +98,7 @@ pub(super) fn served(method: &Method, route: &str, id: &HeaderValue, begun: Inst
         tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, "request served");
     }
     response.headers_mut().insert(REQUEST_ID, id.clone());
+    took
 }
 
 async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer {
@@ -99,7 +121,7 @@ async fn limit_time(guards: &Guards, request: Request, next: Next) -> Answer {
     if request.uri().path() == "/v1/import" {
         return gate(guards, request, next).await;
     }
-    let limit = guards.limit;
+    let limit = guards.rest.settings.request_timeout;
     let mut answer = pin!(gate(guards, request, next));
     // What is answered from memory arms no timer.
     if let std::task::Poll::Ready(response) = poll!(answer.as_mut()) {
@@ -125,7 +147,7 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
                 // A client of MCP has no place to keep a token, and its reads are answered by the primary.
                 next.run(request).await
             } else {
-                in_session(request, next).await
+                in_session(guards, request, next).await
             }
         }
         Err(refusal) => Problem::new("unauthorized", refusal.to_string())
@@ -135,12 +157,17 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
 }
 
 /// Puts a request into its client's session (G4).
-async fn in_session(request: Request, next: Next) -> Answer {
+async fn in_session(guards: &Guards, request: Request, next: Next) -> Answer {
+    let begun = Instant::now();
     let session = match session::asked(request.headers()) {
         Ok(session) => session,
         Err(error) => return Problem::from(error).into_response(),
     };
     let mut response = session.scope(next.run(request)).await;
     session::tell(&session, &mut response);
+    if guards.rest.slow.is(begun.elapsed()) {
+        // For the line in the log: where the time went.
+        response.extensions_mut().insert(session);
+    }
     response
 }
