@@ -9,19 +9,29 @@
 //! - **F2** A flight that was superseded by a newer one stores nothing.
 //! - **F3** Every flight lands, whatever becomes of its task, and every waiter hears of it.
 //! - **F4** At most `most` flights are in the air.
+//!
+//! The first part of a load may be flown by those who wait for it, without a task: the flight has a [`Pilot`], a future
+//! that is polled by whoever waits.
+//!
+//! - **F5** No waiter needs another one to go on: each polls the pilot when he begins to wait, and whatever then wakes the
+//!   pilot wakes all who wait. One who is not polled any more holds up nobody.
+//! - **F6** A pilot outlives those who wait: when the last one goes, it goes on in a task of its own.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::clock::Nanos;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, spawn};
 use crate::version::{Key, Version};
 
+/// What flies a flight for those who wait. It lands the flight, or sees to it that somebody does, even when it is dropped.
+pub(crate) type Pilot = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A load under way.
-#[derive(Debug)]
 pub(crate) struct Flight<T> {
     pub(crate) key: Key,
     pub(crate) began: Nanos,
@@ -31,7 +41,18 @@ pub(crate) struct Flight<T> {
     pub(crate) tagged: bool,
     need: AtomicU64,
     state: Mutex<State<T>>,
+    /// Locked while it is polled, which is brief, and before `state`.
+    pilot: Mutex<Option<Pilot>>,
     live: Arc<AtomicUsize>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Flight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight")
+            .field("key", &self.key)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -75,6 +96,11 @@ impl<T: Clone> Flight<T> {
         }
     }
 
+    /// Has those who wait fly it. Whoever calls this waits as well, at once.
+    pub(crate) fn board(&self, pilot: Pilot) {
+        *lock(&self.pilot) = Some(pilot);
+    }
+
     /// Waits for the outcome. Dropping the future takes nothing from the load or from other waiters.
     pub(crate) fn wait(self: &Arc<Self>) -> Wait<T> {
         Wait {
@@ -84,44 +110,102 @@ impl<T: Clone> Flight<T> {
     }
 }
 
+impl<T: Send + Sync + 'static> Flight<T> {
+    /// Polls the pilot, if there is one. Whether it is done.
+    fn is_flown(self: &Arc<Self>) -> bool {
+        let mut place = lock(&self.pilot);
+        // Out of its place, so that nobody meets it again if it panics.
+        let Some(mut pilot) = place.take() else {
+            return false;
+        };
+        let waker = Waker::from(Arc::clone(self));
+        let polled = pilot.as_mut().poll(&mut Context::from_waker(&waker));
+        if polled.is_pending() {
+            *place = Some(pilot);
+        }
+        polled.is_ready()
+    }
+}
+
+/// The pilot's waker (F5).
+impl<T: Send + Sync + 'static> Wake for Flight<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let woken: Vec<Waker> = match &*lock(&self.state) {
+            State::Flying { wakers, .. } => wakers.iter().map(|(_, waker)| waker.clone()).collect(),
+            State::Landed(_) => return,
+        };
+        for waker in woken {
+            waker.wake();
+        }
+    }
+}
+
 /// Somebody waiting for a flight.
-#[derive(Debug)]
 pub(crate) struct Wait<T> {
     flight: Arc<Flight<T>>,
     id: Option<u64>,
 }
 
-impl<T: Clone> Future for Wait<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let flight = Arc::clone(&self.flight);
-        let mut state = lock(&flight.state);
-        match &mut *state {
-            State::Landed(outcome) => Poll::Ready(outcome.clone()),
+impl<T: Clone> Wait<T> {
+    /// The outcome, or a place among those who are woken.
+    fn register(&mut self, waker: &Waker) -> Option<T> {
+        match &mut *lock(&self.flight.state) {
+            State::Landed(outcome) => return Some(outcome.clone()),
             State::Flying { wakers, next } => {
                 let known = self
                     .id
                     .and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
-                if let Some((_, waker)) = known {
-                    waker.clone_from(context.waker());
+                if let Some((_, known)) = known {
+                    known.clone_from(waker);
                 } else {
                     *next += 1;
                     self.id = Some(*next);
-                    wakers.push((*next, context.waker().clone()));
+                    wakers.push((*next, waker.clone()));
                 }
-                Poll::Pending
             }
         }
+        None
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Future for Wait<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // F5: first a place among those who are woken, then a look at the pilot.
+        if let Some(outcome) = self.register(context.waker()) {
+            return Poll::Ready(outcome);
+        }
+        if self.flight.is_flown()
+            && let Some(outcome) = self.flight.landed()
+        {
+            return Poll::Ready(outcome);
+        }
+        Poll::Pending
     }
 }
 
 impl<T> Drop for Wait<T> {
     fn drop(&mut self) {
-        if let Some(id) = self.id
-            && let State::Flying { wakers, .. } = &mut *lock(&self.flight.state)
-        {
-            wakers.retain(|(held, _)| *held != id);
+        let was_last = match &mut *lock(&self.flight.state) {
+            State::Flying { wakers, .. } => {
+                let id = self.id;
+                wakers.retain(|(held, _)| Some(*held) != id);
+                wakers.is_empty()
+            }
+            State::Landed(_) => false,
+        };
+        if !was_last {
+            return;
+        }
+        // F6. Somebody who begins to wait just now waits for the task.
+        let pilot = lock(&self.flight.pilot).take();
+        if let Some(pilot) = pilot {
+            spawn(pilot);
         }
     }
 }
@@ -199,6 +283,7 @@ impl<T: Clone> Locked<'_, T> {
                 wakers: Vec::new(),
                 next: 0,
             }),
+            pilot: Mutex::new(None),
             live: Arc::clone(&self.table.live),
         });
         self.flights.insert(self.key.clone(), Arc::clone(&flight));

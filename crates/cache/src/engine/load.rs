@@ -1,4 +1,7 @@
-//! Loading: second level, lease, source, fill. All of it in a task that belongs to no reader.
+//! Loading: second level, lease, source, fill.
+//!
+//! The look into the second level is flown by those who wait for it ([`Engine::begin`]): a task for each would cost as much
+//! as the look itself. What is not there is loaded in a task that belongs to no reader.
 
 mod pass;
 
@@ -71,10 +74,50 @@ impl Engine {
         }));
     }
 
+    /// Has a flight flown: by those who wait for it as long as the second level is all that is asked.
+    pub(super) fn begin(self: &Arc<Self>, job: Job, loader: &Arc<dyn Loader>) {
+        let partition = self.partitions.at(self.partitions.id(&job.flight.key));
+        let ask_source = job.ask_source || job.past_remote || partition.is_suspect(job.flight.began);
+        if ask_source || self.remote.is_none() {
+            return self.spawn_load(vec![job], Arc::clone(loader));
+        }
+        let flight = Arc::clone(&job.flight);
+        flight.board(Box::pin(Arc::clone(self).look(job, Arc::clone(loader))));
+    }
+
+    /// Asks the second level, and has loaded what it does not have.
+    async fn look(self: Arc<Self>, job: Job, loader: Arc<dyn Loader>) {
+        let landing = Landing {
+            engine: Arc::clone(&self),
+            flights: vec![Arc::clone(&job.flight)],
+        };
+        let pass = self.pass(job).await;
+        let Some(left) = self.consult_one(pass).await else {
+            return;
+        };
+        drop(tokio::spawn(async move {
+            let limit = self.policy.load_timeout;
+            let passed = self.now().since(left.flight.began);
+            let work = Box::pin(self.fly_on(vec![left], &loader));
+            if tokio::time::timeout(limit.saturating_sub(passed), work)
+                .await
+                .is_err()
+            {
+                landing.land_the_rest(&Error::TimedOut(limit));
+            }
+            drop(landing);
+        }));
+    }
+
     async fn fly(self: &Arc<Self>, jobs: Vec<Job>, loader: &Arc<dyn Loader>) {
-        let mut passes = self.passes(jobs).await;
+        let passes = self.passes(jobs).await;
+        let passes = self.consult(passes).await;
+        self.fly_on(passes, loader).await;
+    }
+
+    /// What the second level did not have.
+    async fn fly_on(&self, mut passes: Vec<Pass>, loader: &Arc<dyn Loader>) {
         if self.remote.is_some() {
-            passes = self.consult(passes).await;
             let (mut granted, held) = self.lease(passes).await;
             // One key that another node loads must not hold up the rest.
             for pass in held {
@@ -100,22 +143,27 @@ impl Engine {
         let before: Vec<_> = ask.iter().map(|pass| self.followed(pass)).collect();
         let sent = self.now();
         let answers = self.ask(RemoteOp::Get, keys.len(), remote.get(keys)).await;
-        for ((mut pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
-            match answer {
-                Ok(fetched) => {
-                    if let Some(pass) = self.fetched(pass, before, sent, fetched).await {
-                        rest.push(pass);
-                    }
-                }
-                // What it holds can't be read, but it is there: a fill will heal it.
-                Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => rest.push(pass),
-                Err(_) => {
-                    pass.remote_down = true;
-                    rest.push(pass);
-                }
-            }
+        for ((pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
+            rest.extend(self.fetched(pass, before, sent, answer).await);
         }
         rest
+    }
+
+    /// [`consult`](Self::consult) for a flight that is alone.
+    async fn consult_one(&self, pass: Pass) -> Option<Pass> {
+        let Some(remote) = &self.remote else {
+            return Some(pass);
+        };
+        let before = self.followed(&pass);
+        let sent = self.now();
+        if self.partitions.at(pass.partition).is_suspect(sent) {
+            return Some(pass);
+        }
+        let get = remote.get(vec![pass.flight.key.clone()]);
+        let answer = self.ask(RemoteOp::Get, 1, get).await.pop();
+        // `ask` answers as many as were asked for.
+        let answer = answer.unwrap_or(Err(RemoteError::TimedOut));
+        self.fetched(pass, before, sent, answer).await
     }
 
     async fn fetched(
@@ -123,8 +171,17 @@ impl Engine {
         mut pass: Pass,
         before: Option<Position>,
         sent: Nanos,
-        fetched: Fetched,
+        answer: Result<Fetched, RemoteError>,
     ) -> Option<Pass> {
+        let fetched = match answer {
+            Ok(fetched) => fetched,
+            // What it holds can't be read, but it is there: a fill will heal it.
+            Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => return Some(pass),
+            Err(_) => {
+                pass.remote_down = true;
+                return Some(pass);
+            }
+        };
         if !self.agrees(&pass, before, fetched.position) {
             pass.source = Source::Newest;
             return Some(pass);
