@@ -57,7 +57,12 @@ impl<T: fmt::Debug> fmt::Debug for Flight<T> {
 
 #[derive(Debug)]
 enum State<T> {
-    Flying { wakers: Vec<(u64, Waker)>, next: u64 },
+    Flying {
+        wakers: Vec<(u64, Waker)>,
+        next: u64,
+        /// Who polls the pilot just now. He looks for the outcome when he has: a wake would only have him polled again.
+        polling: Option<u64>,
+    },
     Landed(T),
 }
 
@@ -89,9 +94,11 @@ impl<T: Clone> Flight<T> {
         let before = std::mem::replace(&mut *state, State::Landed(outcome));
         drop(state);
         self.live.fetch_sub(1, Ordering::AcqRel);
-        if let State::Flying { wakers, .. } = before {
-            for (_, waker) in wakers {
-                waker.wake();
+        if let State::Flying { wakers, polling, .. } = before {
+            for (id, waker) in wakers {
+                if Some(id) != polling {
+                    waker.wake();
+                }
             }
         }
     }
@@ -111,19 +118,29 @@ impl<T: Clone> Flight<T> {
 }
 
 impl<T: Send + Sync + 'static> Flight<T> {
-    /// Polls the pilot, if there is one. Whether it is done.
-    fn is_flown(self: &Arc<Self>) -> bool {
+    /// Polls the pilot, if there is one, for a waiter who looks for the outcome afterwards.
+    fn fly(self: &Arc<Self>, id: Option<u64>) {
         let mut place = lock(&self.pilot);
         // Out of its place, so that nobody meets it again if it panics.
         let Some(mut pilot) = place.take() else {
-            return false;
+            return;
         };
+        self.polls(id);
         let waker = Waker::from(Arc::clone(self));
-        let polled = pilot.as_mut().poll(&mut Context::from_waker(&waker));
-        if polled.is_pending() {
+        if pilot
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+        {
             *place = Some(pilot);
         }
-        polled.is_ready()
+        self.polls(None);
+    }
+
+    fn polls(&self, id: Option<u64>) {
+        if let State::Flying { polling, .. } = &mut *lock(&self.state) {
+            *polling = id;
+        }
     }
 }
 
@@ -155,7 +172,7 @@ impl<T: Clone> Wait<T> {
     fn register(&mut self, waker: &Waker) -> Option<T> {
         match &mut *lock(&self.flight.state) {
             State::Landed(outcome) => return Some(outcome.clone()),
-            State::Flying { wakers, next } => {
+            State::Flying { wakers, next, .. } => {
                 let known = self
                     .id
                     .and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
@@ -180,12 +197,8 @@ impl<T: Clone + Send + Sync + 'static> Future for Wait<T> {
         if let Some(outcome) = self.register(context.waker()) {
             return Poll::Ready(outcome);
         }
-        if self.flight.is_flown()
-            && let Some(outcome) = self.flight.landed()
-        {
-            return Poll::Ready(outcome);
-        }
-        Poll::Pending
+        self.flight.fly(self.id);
+        self.flight.landed().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -282,6 +295,7 @@ impl<T: Clone> Locked<'_, T> {
             state: Mutex::new(State::Flying {
                 wakers: Vec::new(),
                 next: 0,
+                polling: None,
             }),
             pilot: Mutex::new(None),
             live: Arc::clone(&self.table.live),

@@ -201,7 +201,7 @@ fn begin_to_wait(flight: &Arc<Flight<u64>>) -> Wait<u64> {
 async fn hasty(flight: &Arc<Flight<u64>>) -> u64 {
     let mut wait = flight.wait();
     poll_fn(|context| {
-        let _ = flight.is_flown();
+        flight.fly(None);
         wait.register(context.waker()).map_or(Poll::Pending, Poll::Ready)
     })
     .await
