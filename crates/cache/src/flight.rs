@@ -39,6 +39,8 @@ pub(crate) struct Flight<T> {
     pub(crate) generation: u64,
     /// Whether what it loads has tags, which a reader that comes late can't know to have held all the time.
     pub(crate) tagged: bool,
+    /// What its key's lock was found by.
+    hash: usize,
     need: AtomicU64,
     state: Mutex<State<T>>,
     /// Locked while it is polled, which is brief, and before `state`.
@@ -127,11 +129,7 @@ impl<T: Send + Sync + 'static> Flight<T> {
         };
         self.polls(id);
         let waker = Waker::from(Arc::clone(self));
-        if pilot
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-        {
+        if pilot.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             *place = Some(pilot);
         }
         self.polls(None);
@@ -257,7 +255,13 @@ impl<T: Clone> Flights<T> {
             flights: lock(&self.shards[hash % self.shards.len()]),
             table: self,
             key,
+            hash,
         }
+    }
+
+    /// Takes the lock of a flight's key.
+    pub(crate) fn lock_of<'a>(&'a self, flight: &'a Flight<T>) -> Locked<'a, T> {
+        self.lock(&flight.key, flight.hash)
     }
 }
 
@@ -266,6 +270,7 @@ pub(crate) struct Locked<'a, T> {
     flights: MutexGuard<'a, Shard<T>>,
     table: &'a Flights<T>,
     key: &'a Key,
+    hash: usize,
 }
 
 impl<T: Clone> Locked<'_, T> {
@@ -291,6 +296,7 @@ impl<T: Clone> Locked<'_, T> {
             began,
             generation,
             tagged,
+            hash: self.hash,
             need: AtomicU64::new(need.get()),
             state: Mutex::new(State::Flying {
                 wakers: Vec::new(),

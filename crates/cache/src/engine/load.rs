@@ -45,7 +45,7 @@ struct Landing {
 impl Landing {
     fn land_the_rest(&self, error: &Error) {
         for flight in &self.flights {
-            self.engine.lock(&flight.key).leave(flight);
+            self.engine.flights.lock_of(flight).leave(flight);
             flight.land(Err(error.clone()));
         }
     }
@@ -76,9 +76,7 @@ impl Engine {
 
     /// Has a flight flown: by those who wait for it as long as the second level is all that is asked.
     pub(super) fn begin(self: &Arc<Self>, job: Job, loader: &Arc<dyn Loader>) {
-        let partition = self.partitions.at(self.partitions.id(&job.flight.key));
-        let ask_source = job.ask_source || job.past_remote || partition.is_suspect(job.flight.began);
-        if ask_source || self.remote.is_none() {
+        if job.ask_source || job.past_remote || self.remote.is_none() {
             return self.spawn_load(vec![job], Arc::clone(loader));
         }
         let flight = Arc::clone(&job.flight);
@@ -87,12 +85,13 @@ impl Engine {
 
     /// Asks the second level, and has loaded what it does not have.
     async fn look(self: Arc<Self>, job: Job, loader: Arc<dyn Loader>) {
-        let landing = Landing {
+        let mut landing = Landing {
             engine: Arc::clone(&self),
             flights: vec![Arc::clone(&job.flight)],
         };
         let pass = self.pass(job).await;
         let Some(left) = self.consult_one(pass).await else {
+            landing.flights.clear();
             return;
         };
         drop(tokio::spawn(async move {
@@ -215,10 +214,12 @@ impl Engine {
         entry.known_at = sent;
         entry.age_then = record.age;
         let entry = self.finish(entry, None, &pass.flight.key);
-        if self.try_land(&pass, &entry, Origin::L2) {
-            self.store(&pass.flight, &entry);
+        let locked = self.flights.lock_of(&pass.flight);
+        if self.land_locked(&pass, &entry, Origin::L2) {
+            self.store_locked(locked, &pass.flight, &entry);
             return None;
         }
+        drop(locked);
         pass.source = Source::Newest;
         Some(pass)
     }
@@ -305,7 +306,7 @@ impl Engine {
             if let Some(overtaken) = pass.overtaken.clone() {
                 // G9: it is an answer, and not to be kept.
                 pass.flight.land(Ok(overtaken));
-                self.lock(&pass.flight.key).leave(&pass.flight);
+                self.flights.lock_of(&pass.flight).leave(&pass.flight);
                 continue;
             }
             let floor = pass.flight.need();
@@ -396,7 +397,14 @@ impl Engine {
     /// Lands a flight if the version will do. Under the key's lock, so that nobody who joined since a change gets what
     /// was before it.
     fn try_land(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
-        let locked = self.lock(&pass.flight.key);
+        let locked = self.flights.lock_of(&pass.flight);
+        let landed = self.land_locked(pass, entry, origin);
+        drop(locked);
+        landed
+    }
+
+    /// With the key's lock held.
+    fn land_locked(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
         let below = entry.version < pass.flight.need();
         #[cfg(test)]
         let below = below && !self.is(super::Mutant::MissingFloor);
@@ -407,7 +415,6 @@ impl Engine {
                 overtaken: false,
             }));
         }
-        drop(locked);
         !below
     }
 
@@ -445,7 +452,7 @@ impl Engine {
                 Ok(Filled::Refused) => {
                     // It changed meanwhile, or somebody else may load it now: what was loaded was for those who waited.
                     self.event(&Event::FillRefused);
-                    self.lock(&pass.flight.key).leave(&pass.flight);
+                    self.flights.lock_of(&pass.flight).leave(&pass.flight);
                 }
                 Ok(Filled::Stored) | Err(_) => self.store(&pass.flight, &entry),
             }
@@ -462,7 +469,7 @@ impl Engine {
             tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * self.random.unit())).await;
         }
         for pass in passes {
-            self.lock(&pass.flight.key).leave(&pass.flight);
+            self.flights.lock_of(&pass.flight).leave(&pass.flight);
         }
     }
 

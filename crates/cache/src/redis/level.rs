@@ -16,8 +16,8 @@ use deadpool::managed::Pool;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-pub use self::options::Options;
 use self::names::Names;
+pub use self::options::Options;
 use self::reads::Reads;
 use super::lanes::Lanes;
 use super::link::{Dial, Dialler, Shared, pool, unavailable};
@@ -78,7 +78,13 @@ impl RedisLevel {
         let names = Names::of(&options.name);
         let lanes = Lanes::new(&dial);
         Ok(Self(Arc::new(Inner {
-            reads: Reads::new(&dial, names.clone(), options.partitions, shared.clone(), lanes.clone()),
+            reads: Reads::new(
+                &dial,
+                names.clone(),
+                options.partitions,
+                shared.clone(),
+                lanes.clone(),
+            ),
             names,
             shared,
             pool: pool(&dial, lanes, &mut tasks)?,

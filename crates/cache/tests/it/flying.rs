@@ -104,9 +104,11 @@ async fn cached(delay: Duration, has: bool, policy: Policy) -> (Cache, Arc<Late>
         .backplane(Arc::clone(&level) as Arc<dyn Backplane>)
         .build()
         .unwrap();
-    eventually_async("all partitions to be trusted", Duration::from_secs(20), async || {
-        (cache.stats().trusted_partitions == 4).then_some(())
-    })
+    eventually_async(
+        "all partitions to be trusted",
+        Duration::from_secs(20),
+        async || (cache.stats().trusted_partitions == 4).then_some(()),
+    )
     .await;
     (cache, level)
 }

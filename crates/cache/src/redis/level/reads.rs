@@ -30,7 +30,7 @@ use super::names::Names;
 use crate::error::RemoteError;
 use crate::partition::PartitionId;
 use crate::redis::lane::{Failure, Lane};
-use crate::redis::lanes::Lanes;
+use crate::redis::lanes::{Lanes, Taken};
 use crate::redis::link::{Dial, Shared, unavailable};
 use crate::redis::resp::{command, word};
 use crate::redis::wire;
@@ -108,8 +108,7 @@ impl Reads {
         let others = self.0.under_way.fetch_add(1, Ordering::Relaxed);
         let _under_way = UnderWay(&self.0.under_way);
         if others == 0 || self.0.most == 1 {
-            let asked = self.0.ask(std::slice::from_ref(&question)).await;
-            return asked.and_then(|mut found| found.pop().ok_or_else(odd));
+            return self.0.ask_alone(&question).await;
         }
         let (answer, answered) = oneshot::channel();
         let is_first = self.0.wait(question, answer);
@@ -158,25 +157,64 @@ impl Inner {
         }
     }
 
+    /// [`ask`](Self::ask) for a read that is alone.
+    async fn ask_alone(&self, question: &Question) -> Answer {
+        let questions = std::slice::from_ref(question);
+        let now = Instant::now();
+        let deadline = now + self.deadline;
+        let told = self.told(question);
+        match self.ask_lane(questions, now, deadline).await {
+            Some(Ok(mut taken)) => {
+                let found = taken.lane().map(|lane| found(lane, 0));
+                taken.give_back(now);
+                match found {
+                    Some(found) if !is_behind(&found, told) => return Ok(found),
+                    _ => self.lanes.abandon(),
+                }
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+        let mut found = self.ask_shared(questions, deadline).await?;
+        found.pop().ok_or_else(odd)
+    }
+
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Found>, RemoteError> {
         let now = Instant::now();
         let deadline = now + self.deadline;
+        let told: Vec<u64> = questions.iter().map(|question| self.told(question)).collect();
         match self.ask_lane(questions, now, deadline).await {
-            Some(answer) => answer,
-            None => self.ask_shared(questions, deadline).await,
+            Some(Ok(mut taken)) => {
+                let found = taken.lane().map(|lane| {
+                    let places = 0..questions.len();
+                    places.map(|place| found(lane, place)).collect::<Vec<_>>()
+                });
+                taken.give_back(now);
+                let is_good = |found: &Vec<_>| {
+                    !found
+                        .iter()
+                        .zip(&told)
+                        .any(|(found, told)| is_behind(found, *told))
+                };
+                match found.filter(is_good) {
+                    Some(found) => return Ok(found),
+                    None => self.lanes.abandon(),
+                }
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
         }
+        self.ask_shared(questions, deadline).await
     }
 
-    /// Over a lane; nothing if there is none, or its connection had ended, or it leads elsewhere (B3).
+    /// Over a lane, which then holds the answers; nothing if there is none, or its connection had ended.
     async fn ask_lane(
         &self,
         questions: &[Question],
         now: Instant,
         deadline: Instant,
-    ) -> Option<Result<Vec<Found>, RemoteError>> {
+    ) -> Option<Result<Taken, RemoteError>> {
         let mut taken = self.lanes.take(now)?;
-        let lane = taken.lane()?;
-        let told = self.told_before(questions);
         let write = |out: &mut Vec<u8>| {
             command(out, 1 + questions.len() * 2);
             word(out, [b"MGET"]);
@@ -185,31 +223,21 @@ impl Inner {
                 self.names.write_meta(out, question.partition);
             }
         };
-        match lane.ask(write, questions.len() * 2, deadline).await {
-            Ok(()) => {}
+        match taken.lane()?.ask(write, questions.len() * 2, deadline).await {
+            Ok(()) => Some(Ok(taken)),
             Err(Failure::Refused(why)) => {
                 taken.give_back(now);
-                return Some(Err(unavailable(why)));
+                Some(Err(unavailable(why)))
             }
-            Err(Failure::TimedOut) => return Some(Err(RemoteError::TimedOut)),
-            Err(Failure::Broken) => return None,
+            Err(Failure::TimedOut) => Some(Err(RemoteError::TimedOut)),
+            Err(Failure::Broken) => None,
         }
-        let found: Vec<Found> = (0..questions.len()).map(|place| found(lane, place)).collect();
-        taken.give_back(now);
-        if is_behind(&found, &told) {
-            self.lanes.abandon();
-            return None;
-        }
-        Some(Ok(found))
     }
 
-    /// What polls have told of the questions' partitions by now.
-    fn told_before(&self, questions: &[Question]) -> Vec<u64> {
-        let told = |question: &Question| {
-            let polled = self.polled.get(usize::from(question.partition));
-            polled.map_or(0, |polled| polled.load(Ordering::Relaxed))
-        };
-        questions.iter().map(told).collect()
+    /// What polls have told of the question's partition by now (B3).
+    fn told(&self, question: &Question) -> u64 {
+        let polled = self.polled.get(usize::from(question.partition));
+        polled.map_or(0, |polled| polled.load(Ordering::Relaxed))
     }
 
     async fn ask_shared(&self, questions: &[Question], deadline: Instant) -> Result<Vec<Found>, RemoteError> {
@@ -248,9 +276,8 @@ fn position(meta: Option<&[u8]>) -> Option<Position> {
 }
 
 /// B3.
-fn is_behind(found: &[Found], told: &[u64]) -> bool {
-    let seq = |found: &Found| found.position.map_or(0, |position| position.seq);
-    found.iter().zip(told).any(|(found, told)| seq(found) < *told)
+fn is_behind(found: &Found, told: u64) -> bool {
+    found.position.map_or(0, |position| position.seq) < told
 }
 
 fn odd() -> RemoteError {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use contextkeep_test_support::redis::Value;
 use contextkeep_test_support::{Error, RedisNode, Stop, eventually_async};
 
-use super::{
-    Counts, SOON, Truth, cache, connected, described, hammer, options, settings, trusts_all, two,
-};
+use super::{Counts, SOON, Truth, cache, connected, described, hammer, options, settings, trusts_all, two};
 use crate::loader::Loader;
 use crate::version::Version;
 use crate::{Cache, Event, Origin, Put, Read, Receipt};
