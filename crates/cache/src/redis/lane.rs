@@ -13,8 +13,9 @@ use tokio::time::{Instant, Sleep};
 
 use super::resp::{self, Odd, Strings};
 
-/// What a lane's buffers may keep between two questions.
-const KEPT: usize = 128 << 10;
+/// What a lane's buffers may keep between two questions: room for the answers to 64 reads of 16 KiB. Growing to that anew for
+/// each question costs a copy of most of it.
+const KEPT: usize = (1 << 20) + (64 << 10);
 /// The least room to read into.
 const ROOM: usize = 16 << 10;
 
