@@ -1,5 +1,6 @@
 //! The lanes to a single node: a few connections of their own for reads. They are made in the background and never waited
 //! for: a read that finds none goes over the shared connection, as do all to a cluster, through TLS or a socket's path.
+//! A lane is made after the shared connection has answered, so none is tried where no server answers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -110,7 +111,7 @@ impl Lanes {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lane that nobody uses; where there is none, one may be made for later.
+    /// A lane that nobody uses.
     pub(super) fn take(&self, now: Instant) -> Option<Taken> {
         self.0.server.as_ref()?;
         let mut state = self.state();
@@ -123,13 +124,21 @@ impl Lanes {
             }
             state.open -= 1;
         }
+        None
+    }
+
+    /// Has a lane made for later, after a read that found none was answered all the same.
+    pub(super) fn wish(&self, now: Instant) {
+        if self.0.server.is_none() {
+            return;
+        }
+        let mut state = self.state();
         let may_open = state.open < MOST && !state.is_opening;
         if may_open && state.not_before.is_none_or(|at| at <= now) {
             state.open += 1;
             state.is_opening = true;
             drop(tokio::spawn(self.clone().open(state.era)));
         }
-        None
     }
 
     fn is_young(&self, idle: &Idle, now: Instant) -> bool {

@@ -252,6 +252,7 @@ impl Inner {
         if told.len() != questions.len() * 2 {
             return Err(odd());
         }
+        self.lanes.wish(Instant::now());
         let mut told = told.into_iter();
         Ok(questions
             .iter()
