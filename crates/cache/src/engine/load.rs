@@ -14,7 +14,7 @@ use crate::answer::Origin;
 use crate::clock::Nanos;
 use crate::entry::{Body, Entry};
 use crate::error::{Error, LoadError, RemoteError};
-use crate::flight::Flight;
+use crate::flight::{Flight, Locked};
 use crate::loader::{Loaded, Loader, Source, Wanted};
 use crate::observe::{Event, RemoteOp};
 use crate::remote::{Fetched, Fill, Filled, Leased, Position, Record};
@@ -214,12 +214,10 @@ impl Engine {
         entry.known_at = sent;
         entry.age_then = record.age;
         let entry = self.finish(entry, None, &pass.flight.key);
-        let locked = self.flights.lock_of(&pass.flight);
-        if self.land_locked(&pass, &entry, Origin::L2) {
+        if let Some(locked) = self.try_land(&pass, &entry, Origin::L2) {
             self.store_locked(locked, &pass.flight, &entry);
             return None;
         }
-        drop(locked);
         pass.source = Source::Newest;
         Some(pass)
     }
@@ -355,7 +353,7 @@ impl Engine {
                 // A replica's word is as old as the horizon, not as the load.
                 entry.span.trusted_until = Nanos::ZERO;
             }
-            if self.try_land(&pass, &entry, loaded.origin) {
+            if self.try_land(&pass, &entry, loaded.origin).is_some() {
                 landed.push((pass, entry));
             } else {
                 self.event(&Event::SourceBehind);
@@ -395,27 +393,26 @@ impl Engine {
     }
 
     /// Lands a flight if the version will do. Under the key's lock, so that nobody who joined since a change gets what
-    /// was before it.
-    fn try_land(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
+    /// was before it; whoever goes on to store has it still.
+    fn try_land<'a>(
+        &'a self,
+        pass: &'a Pass,
+        entry: &Arc<Entry>,
+        origin: Origin,
+    ) -> Option<Locked<'a, Outcome>> {
         let locked = self.flights.lock_of(&pass.flight);
-        let landed = self.land_locked(pass, entry, origin);
-        drop(locked);
-        landed
-    }
-
-    /// With the key's lock held.
-    fn land_locked(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
         let below = entry.version < pass.flight.need();
         #[cfg(test)]
         let below = below && !self.is(super::Mutant::MissingFloor);
-        if !below {
-            pass.flight.land(Ok(Landed {
-                entry: Arc::clone(entry),
-                origin,
-                overtaken: false,
-            }));
+        if below {
+            return None;
         }
-        !below
+        pass.flight.land(Ok(Landed {
+            entry: Arc::clone(entry),
+            origin,
+            overtaken: false,
+        }));
+        Some(locked)
     }
 
     /// Brings what was loaded to the second level, and to the first where that agrees.
