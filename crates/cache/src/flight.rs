@@ -17,15 +17,18 @@
 //!   pilot wakes all who wait. One who is not polled any more holds up nobody.
 //! - **F6** A pilot outlives those who wait: when the last one goes, it goes on in a task of its own.
 
+mod wait;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
+use self::wait::Wait;
 use crate::clock::Nanos;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, spawn};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use crate::version::{Key, Version};
 
 /// What flies a flight for those who wait. It lands the flight, or sees to it that somebody does, even when it is dropped.
@@ -112,10 +115,7 @@ impl<T: Clone> Flight<T> {
 
     /// Waits for the outcome. Dropping the future takes nothing from the load or from other waiters.
     pub(crate) fn wait(self: &Arc<Self>) -> Wait<T> {
-        Wait {
-            flight: Arc::clone(self),
-            id: None,
-        }
+        Wait::new(Arc::clone(self))
     }
 }
 
@@ -155,68 +155,6 @@ impl<T: Send + Sync + 'static> Wake for Flight<T> {
         };
         for waker in woken {
             waker.wake();
-        }
-    }
-}
-
-/// Somebody waiting for a flight.
-pub(crate) struct Wait<T> {
-    flight: Arc<Flight<T>>,
-    id: Option<u64>,
-}
-
-impl<T: Clone> Wait<T> {
-    /// The outcome, or a place among those who are woken.
-    fn register(&mut self, waker: &Waker) -> Option<T> {
-        match &mut *lock(&self.flight.state) {
-            State::Landed(outcome) => return Some(outcome.clone()),
-            State::Flying { wakers, next, .. } => {
-                let known = self
-                    .id
-                    .and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
-                if let Some((_, known)) = known {
-                    known.clone_from(waker);
-                } else {
-                    *next += 1;
-                    self.id = Some(*next);
-                    wakers.push((*next, waker.clone()));
-                }
-            }
-        }
-        None
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> Future for Wait<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        // F5: first a place among those who are woken, then a look at the pilot.
-        if let Some(outcome) = self.register(context.waker()) {
-            return Poll::Ready(outcome);
-        }
-        self.flight.fly(self.id);
-        self.flight.landed().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-impl<T> Drop for Wait<T> {
-    fn drop(&mut self) {
-        let was_last = match &mut *lock(&self.flight.state) {
-            State::Flying { wakers, .. } => {
-                let id = self.id;
-                wakers.retain(|(held, _)| Some(*held) != id);
-                wakers.is_empty()
-            }
-            State::Landed(_) => false,
-        };
-        if !was_last {
-            return;
-        }
-        // F6. Somebody who begins to wait just now waits for the task.
-        let pilot = lock(&self.flight.pilot).take();
-        if let Some(pilot) = pilot {
-            spawn(pilot);
         }
     }
 }
