@@ -239,15 +239,7 @@ impl Engine {
 
     /// Stores what a flight has loaded, if it still may (F1, F2), and ends its place in the table.
     pub(crate) fn store(&self, flight: &Arc<Flight<Outcome>>, entry: &Arc<Entry>) {
-        self.store_locked(self.flights.lock_of(flight), flight, entry);
-    }
-
-    pub(crate) fn store_locked(
-        &self,
-        mut locked: Locked<'_, Outcome>,
-        flight: &Arc<Flight<Outcome>>,
-        entry: &Arc<Entry>,
-    ) {
+        let mut locked = self.flights.lock_of(flight);
         if let Some(memory) = &self.memory {
             #[cfg(test)]
             if self.is(Mutant::BlindSet) {

@@ -12,7 +12,7 @@ use crate::answer::Origin;
 use crate::clock::Nanos;
 use crate::entry::{Body, Entry};
 use crate::error::{Error, LoadError, RemoteError};
-use crate::flight::{Flight, Locked};
+use crate::flight::Flight;
 use crate::loader::{Loaded, Loader, Source, Wanted};
 use crate::observe::{Event, RemoteOp};
 use crate::remote::{Fetched, Fill, Filled, Leased, Position, Record};
@@ -141,8 +141,8 @@ impl Engine {
         entry.known_at = sent;
         entry.age_then = record.age;
         let entry = self.finish(entry, None, &pass.flight.key);
-        if let Some(locked) = self.try_land(&pass, &entry, Origin::L2) {
-            self.store_locked(locked, &pass.flight, &entry);
+        if self.try_land(&pass, &entry, Origin::L2) {
+            self.store(&pass.flight, &entry);
             return None;
         }
         pass.source = Source::Newest;
@@ -280,7 +280,7 @@ impl Engine {
                 // A replica's word is as old as the horizon, not as the load.
                 entry.span.trusted_until = Nanos::ZERO;
             }
-            if self.try_land(&pass, &entry, loaded.origin).is_some() {
+            if self.try_land(&pass, &entry, loaded.origin) {
                 landed.push((pass, entry));
             } else {
                 self.event(&Event::SourceBehind);
@@ -320,26 +320,21 @@ impl Engine {
     }
 
     /// Lands a flight if the version will do. Under the key's lock, so that nobody who joined since a change gets what
-    /// was before it; whoever goes on to store has it still.
-    fn try_land<'a>(
-        &'a self,
-        pass: &'a Pass,
-        entry: &Arc<Entry>,
-        origin: Origin,
-    ) -> Option<Locked<'a, Outcome>> {
+    /// was before it.
+    fn try_land(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
         let locked = self.flights.lock_of(&pass.flight);
         let below = entry.version < pass.flight.need();
         #[cfg(test)]
         let below = below && !self.is(super::Mutant::MissingFloor);
-        if below {
-            return None;
+        if !below {
+            pass.flight.land(Ok(Landed {
+                entry: Arc::clone(entry),
+                origin,
+                overtaken: false,
+            }));
         }
-        pass.flight.land(Ok(Landed {
-            entry: Arc::clone(entry),
-            origin,
-            overtaken: false,
-        }));
-        Some(locked)
+        drop(locked);
+        !below
     }
 
     /// Brings what was loaded to the second level, and to the first where that agrees.
