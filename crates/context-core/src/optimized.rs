@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::background::BackgroundSummaries;
 use crate::cached::CachedStore;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
@@ -30,6 +31,13 @@ impl OptimizedContextManager {
             standard: StandardContextManager::new(Arc::new(store.clone()), limits),
             store,
         }
+    }
+
+    /// Has summaries that nobody waits for made by these.
+    #[must_use]
+    pub fn with_background(mut self, background: BackgroundSummaries) -> Self {
+        self.standard = self.standard.with_background(background);
+        self
     }
 }
 

@@ -126,6 +126,58 @@ pub async fn summaries_outlive_their_items_and_not_their_context(t: Subject) {
     }
 }
 
+pub async fn a_summary_that_is_kept_stays_and_is_of_one_stream(t: Subject) {
+    let key = t.create("a").await;
+    t.append(&key, &[&said("1"), &said("2"), &said("3")]).await;
+    let stream = t.head(&key).await.stream;
+    let of = async |first, last| {
+        t.store
+            .summaries_of(&key, SeqRange { first, last })
+            .await
+            .unwrap()
+    };
+    assert!(of(1, 2).await.is_empty());
+    let first = summary(&t, SummaryKind::Model, 1, 2, "first");
+    let late = summary(&t, SummaryKind::Model, 1, 2, "late");
+    let kept = async |one: &Summary| t.store.keep_summary(&key, one.clone(), stream).await.unwrap();
+    assert_eq!(kept(&first).await, Some(first.clone()));
+    t.clock.advance(Duration::from_secs(1));
+    assert_eq!(kept(&late).await, Some(first.clone()), "the first one stays");
+    let ours = summary(&t, SummaryKind::Extractive, 1, 2, "ours");
+    let theirs = summary(&t, SummaryKind::External, 1, 2, "theirs");
+    let other = summary(&t, SummaryKind::Extractive, 1, 3, "another range");
+    for one in [&theirs, &ours, &other] {
+        assert_eq!(kept(one).await.as_ref(), Some(one));
+    }
+    assert_eq!(of(1, 2).await, [ours.clone(), first.clone(), theirs.clone()]);
+    assert_eq!(
+        t.store.summaries(&key).await.unwrap(),
+        [ours, other, first, theirs],
+        "by kind, then by range"
+    );
+
+    // Appends leave the stream; a replacement is another one, and so is what comes after a deletion.
+    t.append(&key, &[&said("4")]).await;
+    assert_eq!(t.head(&key).await.stream, stream);
+    t.store.replace(&key, append(&[&said("other")])).await.unwrap();
+    assert_eq!(kept(&late).await, None);
+    t.store.delete(&key, None).await.unwrap();
+    assert!(matches!(
+        t.store.keep_summary(&key, late.clone(), stream).await,
+        Err(Error::NotFound)
+    ));
+    t.create("a").await;
+    t.append(&key, &[&said("1"), &said("2")]).await;
+    assert_eq!(kept(&late).await, None);
+    assert!(t.store.summaries(&key).await.unwrap().is_empty());
+    let nobody = t.key("nobody");
+    let range = SeqRange { first: 1, last: 2 };
+    assert!(matches!(
+        t.store.summaries_of(&nobody, range).await,
+        Err(Error::NotFound)
+    ));
+}
+
 /// Thirty turns about flights, each of two items.
 async fn talked(t: &Subject) -> (StandardContextManager, ContextKey) {
     let manager = StandardContextManager::new(t.store.clone(), LimitSettings::default());
