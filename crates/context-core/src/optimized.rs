@@ -104,12 +104,16 @@ impl ContextManager for OptimizedContextManager {
         self.standard.items(key, query).await
     }
 
+    // Windows with a summary are not kept ready: a summary has no version, so that nobody would tell of a better one. They are
+    // made of what is held, and the summary is one lookup in the store.
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>> {
         if let Some(answer) = self.window_ready(key, &request) {
             return Ok(answer);
         }
         let answer = self.standard.window(key, request).await?;
-        self.store.keep_window(key, request, &answer.value);
+        if !request.summary {
+            self.store.keep_window(key, request, &answer.value);
+        }
         Ok(answer)
     }
 

@@ -3,6 +3,7 @@
 mod automatic;
 mod hints;
 mod many;
+mod placing;
 mod summarising;
 #[cfg(test)]
 mod tests;
@@ -220,7 +221,7 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>> {
-        let window = self.assemble(key, request).await?;
+        let window = self.shown(key, request).await?;
         Ok(seen(key, window.version, Arc::new(window)))
     }
 

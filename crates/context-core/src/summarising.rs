@@ -13,7 +13,7 @@ const PAGE_ITEMS: u32 = 1000;
 /// Bytes of one page.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How much is read for one text.
+/// How much is read for one text, and one page more at most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
     pub(crate) items: u64,
@@ -60,7 +60,7 @@ pub(crate) async fn read(
             before: last.saturating_add(1),
             order: Order::Ascending,
             limit: PAGE_ITEMS,
-            bytes_max: PAGE_BYTES,
+            bytes_max: PAGE_BYTES.min(most.bytes),
         };
         let page = store.items(key, query).await?;
         read.bytes += page.items.iter().map(|item| item.body.len() as u64).sum::<u64>();

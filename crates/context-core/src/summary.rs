@@ -34,6 +34,7 @@ pub(crate) use self::draft::Drafting;
 pub use self::model::{Fault, ModelLimits, Summariser};
 pub(crate) use self::shorten::shortened;
 pub use self::text::extract;
+pub(crate) use self::text::extract_within;
 
 /// Most tokens of an extractive summary.
 pub const TOKENS_MAX: u32 = 1000;

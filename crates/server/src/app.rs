@@ -18,11 +18,14 @@ use crate::auth::Gatekeeper;
 use crate::caching::{self, Caching};
 use crate::config::{AppConfig, Sources};
 use crate::rest::{self, Rest};
+use crate::summaries::{Summaries, SummariesSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// How long a summary that is being made may go on after the last request.
+const SUMMARY_GRACE: Duration = Duration::from_secs(2);
 
 /// The store that the configuration asks for.
 #[derive(Clone, Debug)]
@@ -115,6 +118,8 @@ pub struct Parts {
     pub manager: Arc<dyn ContextManager>,
     /// The cache in front of the store, of a server that has one.
     pub caching: Option<Arc<Caching>>,
+    /// What makes summaries in the background.
+    pub summaries: Summaries,
 }
 
 impl Parts {
@@ -123,7 +128,10 @@ impl Parts {
     /// # Errors
     /// What is wrong with the store, and what to do.
     pub fn open(config: &AppConfig) -> anyhow::Result<Self> {
-        Ok(Self::with(Storage::new(config)?, config, None))
+        let storage = Storage::new(config)?;
+        // It would have ended before a model has answered.
+        let summaries = Summaries::new(&SummariesSettings::default(), storage.store())?;
+        Ok(Self::with(storage, config, None, summaries))
     }
 
     /// As [`Parts::open`], with the cache that the settings describe: for a server. A single command has no use for one.
@@ -133,12 +141,19 @@ impl Parts {
     pub fn open_cached(config: &AppConfig) -> anyhow::Result<Self> {
         let storage = Storage::new(config)?;
         let caching = Caching::new(&config.context_manager, &storage, Arc::new(SystemClock))?;
-        Ok(Self::with(storage, config, caching.map(Arc::new)))
+        let summaries = Summaries::new(&config.context_manager.summaries, storage.store())?;
+        Ok(Self::with(storage, config, caching.map(Arc::new), summaries))
     }
 
-    fn with(storage: Storage, config: &AppConfig, caching: Option<Arc<Caching>>) -> Self {
+    fn with(
+        storage: Storage,
+        config: &AppConfig,
+        caching: Option<Arc<Caching>>,
+        summaries: Summaries,
+    ) -> Self {
         let limits = config.context_manager.limits.clone();
-        let mut factory = ContextManagerFactory::new(storage.store(), limits);
+        let mut factory =
+            ContextManagerFactory::new(storage.store(), limits).summaries(summaries.background.clone());
         if let Some(caching) = &caching {
             factory = factory.cached(caching.store.clone(), caching.rollout.clone());
         }
@@ -147,6 +162,7 @@ impl Parts {
             storage,
             manager,
             caching,
+            summaries,
         }
     }
 
@@ -218,6 +234,7 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
     if let Err(error) = sweeper.await {
         tracing::error!(%error, "the sweeper failed");
     }
+    parts.summaries.background.close(SUMMARY_GRACE).await;
     parts.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -240,7 +257,7 @@ fn metrics(
     if !config.context_manager.monitoring.metrics_enabled {
         return Ok(None);
     }
-    let metrics = Arc::new(Metrics::install(parts.caching.clone())?);
+    let metrics = Arc::new(Metrics::install(parts.caching.clone(), parts.summaries.clone())?);
     let storage = parts.storage.clone();
     tokio::spawn(telemetry::metrics::keep(
         metrics.clone(),

@@ -238,6 +238,90 @@ pub async fn a_context_is_summarised_step_by_step(t: Subject) {
     );
 }
 
+pub async fn a_window_may_have_a_summary_of_what_it_leaves_out(t: Subject) {
+    let (manager, key) = talked(&t).await;
+    let request = crate::WindowRequest {
+        max_tokens: Some(600),
+        summary: true,
+        ..crate::WindowRequest::default()
+    };
+    let window = async || manager.window(&key, request).await.unwrap().value;
+    let first = window().await;
+    let (omitted, placed) = (first.omitted.unwrap(), first.summary.unwrap());
+    assert_eq!(
+        (placed.range.first, placed.range.last, placed.seq),
+        (omitted.first_seq, omitted.last_seq, omitted.last_seq)
+    );
+    assert_eq!(placed.kind, SummaryKind::Extractive);
+    assert!(first.tokens <= 600, "{}", first.tokens);
+    let body = &first.items.first().unwrap().body;
+    assert!(
+        body.contains("Goal [1]: please change the flight HAT001"),
+        "{body}"
+    );
+    assert_eq!(first.items[1].seq, omitted.last_seq + 1);
+    assert_eq!(*window().await, *first, "it was kept");
+
+    // Appends change nothing before the end until the cut moves, and then it goes on from the last one.
+    let mut before = first;
+    let mut moves = 0;
+    for turn in 31..=60 {
+        let asked = said(&format!(
+            "please change the flight HAT{turn:03} to another day in May"
+        ));
+        t.append(&key, &[&asked]).await;
+        let now = window().await;
+        assert!(now.tokens <= 600, "{}", now.tokens);
+        if now.omitted.map(|omitted| omitted.last_seq) == before.omitted.map(|omitted| omitted.last_seq) {
+            assert!(now.items.starts_with(&before.items));
+            assert_eq!(now.prefix_hash, before.prefix_hash);
+        } else {
+            moves += 1;
+            assert_ne!(now.prefix_hash, before.prefix_hash);
+            let body = &now.items.first().unwrap().body;
+            assert!(body.contains("Goal [1]: "), "{body}");
+        }
+        before = now;
+    }
+    assert!((1..=6).contains(&moves), "{moves}");
+
+    // A client knows better, and the prefix has another name then.
+    let put = PutSummary {
+        range: before.summary.unwrap().range,
+        text: "the traveller moved many flights".to_owned(),
+    };
+    manager.put_summary(&key, put).await.unwrap();
+    let theirs = window().await;
+    assert_eq!(theirs.summary.unwrap().kind, SummaryKind::External);
+    assert!(
+        theirs
+            .items
+            .first()
+            .unwrap()
+            .body
+            .contains("the traveller moved many flights")
+    );
+    assert_ne!(theirs.prefix_hash, before.prefix_hash);
+    assert_eq!(theirs.items[1..], before.items[1..]);
+    // Nothing is left out, so there is nothing to summarise.
+    let everything = crate::WindowRequest {
+        max_tokens: Some(100_000),
+        ..request
+    };
+    let everything = manager.window(&key, everything).await.unwrap().value;
+    assert_eq!((everything.summary, everything.omitted), (None, None));
+    let plain = manager
+        .window(
+            &key,
+            crate::WindowRequest {
+                summary: false,
+                ..request
+            },
+        )
+        .await;
+    assert_eq!(plain.unwrap().value.summary, None);
+}
+
 pub async fn what_a_window_leaves_out_is_summarised(t: Subject) {
     let (manager, key) = talked(&t).await;
     let ask = async || {

@@ -6,38 +6,42 @@ use crate::Tokenizer;
 const MARK: &str = " …";
 /// How far a cut is moved back to the end of a word, in bytes.
 const WORD_BYTES_MAX: usize = 80;
+/// How often a cut is tried. The last ones move it by a few bytes.
+const TRIES: u32 = 12;
 /// Bytes of a token at most, nearly: what is longer than so many for each allowed token does not fit anyhow, and is not
 /// counted. The longest tokens are runs of blanks.
 const TOKEN_BYTES: usize = 32;
 
-/// The longest beginning of a text that has at most `limit` tokens, nearly: a cut is at the end of a word and marked.
+/// Nearly the longest beginning of a text that has at most `limit` tokens: a cut is at the end of a word and marked.
 /// Empty if not even the mark fits. The same text, limit and tokenizer give the same.
 pub(crate) fn shortened(text: &str, limit: u32, tokenizer: Tokenizer) -> String {
     let most = usize::try_from(limit)
         .unwrap_or(usize::MAX)
         .saturating_mul(TOKEN_BYTES);
     let beginning = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
-    let mut tokens = tokenizer.count(beginning);
+    let tokens = tokenizer.count(beginning);
     if tokens <= limit && beginning.len() == text.len() {
         return text.to_owned();
     }
-    let mut bytes = beginning.len();
-    loop {
-        // In proportion, and a little less each time, so that it ends.
-        let share = bytes as u64 * u64::from(limit.min(tokens)) / u64::from(tokens.max(1));
-        bytes = usize::try_from(share)
-            .unwrap_or(0)
-            .min(bytes)
-            .saturating_sub(bytes / 16 + 1);
+    let mut longest = String::new();
+    let (mut fits, mut too_long) = (0, beginning.len());
+    // In proportion at first, then by halves.
+    let share = beginning.len() as u64 * u64::from(limit) / u64::from(tokens.max(1));
+    let mut bytes = usize::try_from(share).unwrap_or(usize::MAX).min(too_long);
+    for _ in 0..TRIES {
         let cut = format!("{}{MARK}", whole_words(beginning, bytes));
-        tokens = tokenizer.count(&cut);
-        if tokens <= limit {
-            return cut;
+        if tokenizer.count(&cut) <= limit {
+            fits = bytes;
+            longest = cut;
+        } else {
+            too_long = bytes;
         }
-        if bytes == 0 {
-            return String::new();
+        if too_long - fits <= 1 {
+            break;
         }
+        bytes = fits.midpoint(too_long);
     }
+    longest
 }
 
 fn whole_words(text: &str, bytes: usize) -> &str {

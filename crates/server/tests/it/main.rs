@@ -23,6 +23,7 @@ mod protocol;
 mod search;
 mod sharing;
 mod shutdown;
+mod summaries;
 mod support;
 mod transcripts;
 mod transfer;
