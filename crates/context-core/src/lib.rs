@@ -52,7 +52,7 @@ pub use optimized::OptimizedContextManager;
 pub use rollout::{Rollout, RolloutContextManager};
 pub use standard::StandardContextManager;
 pub use store::ContextStore;
-pub use tokens::{TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};
+pub use tokens::{Named, TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};
 pub use window::{Window, WindowRequest};
 
 /// The place of an item in its context: 1, 2, 3 … in append order, never used twice.

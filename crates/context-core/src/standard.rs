@@ -75,6 +75,7 @@ impl StandardContextManager {
             .map(|key| fingerprint(key, write, &request.items));
         let expected = request.expected;
         let mut tokenizer = self.hints.guess(key);
+        tokenizer.require()?;
         let mut items: Arc<[NewItem]> = count(request.items, tokenizer).await?.into();
         for _ in 0..COUNTS_MAX {
             let append = Append {
@@ -90,6 +91,7 @@ impl StandardContextManager {
             let Err(Error::TokenizerMismatch { actual }) = outcome else {
                 return outcome;
             };
+            actual.require()?;
             tokenizer = actual;
             self.hints.learn(key, actual);
             items = count(items.to_vec(), tokenizer).await?.into();

@@ -26,7 +26,7 @@ impl Most {
         items: window::ITEMS_MAX as u64,
         bytes: window::BYTES_MAX,
     };
-    /// For who asked for a window: a tenth of a second, about.
+    /// For who asked for a window, which should not wait long for its summary.
     pub(crate) const WINDOW: Self = Self {
         items: 2000,
         bytes: 1024 * 1024,

@@ -10,7 +10,7 @@ use contextkeep_core::embedded::EmbeddedStore;
 use contextkeep_core::postgres::PgContextStore;
 use contextkeep_core::postgres::insight::Insight;
 use contextkeep_core::settings::DatabaseSettings;
-use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, Error, SystemClock};
+use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, Error, SystemClock, Tokenizer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,13 @@ impl Storage {
     /// What is wrong with the file or the settings, and what to do.
     pub fn new(config: &AppConfig) -> anyhow::Result<Self> {
         let settings = &config.context_manager;
+        for (name, file) in &settings.tokenizers {
+            // A second store in the process, as for an adoption, finds them there.
+            if Tokenizer::parse(name).is_none() {
+                Tokenizer::load(name, file).context("context_manager.tokenizers")?;
+                tracing::info!(name, file = %file.display(), "a tokenizer was loaded");
+            }
+        }
         let clock = Arc::new(SystemClock);
         if settings.database.dsn.is_some() {
             let store = PgContextStore::new(&settings.postgres(), clock).context("the Postgres store")?;

@@ -1,6 +1,7 @@
 //! The sum of all settings. Each crate owns its own section; this file only puts them together, and says what
 //! contradicts itself and what has no effect in this version.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
+use contextkeep_core::Tokenizer;
 use contextkeep_core::settings::{
     DatabaseSettings, EmbeddedSettings, LimitSettings, MonitoringSettings, PostgresSettings, ReplicaSettings,
     RetentionSettings, RolloutSettings, RoutingSettings,
@@ -112,6 +114,10 @@ pub struct ContextManagerSettings {
     pub limits: LimitSettings,
     /// How long what is no longer visible is kept.
     pub retention: RetentionSettings,
+    /// Tokenizers of your own, by name: each the path of a `tokenizer.json` in Hugging Face's format, read at the start. A
+    /// context is created with its name as `tokenizer`. Texts up to 64 KiB are counted exactly, longer ones in pieces. A
+    /// context whose tokenizer is not named here any more can be read; appends to it are refused with `tokenizer_missing`.
+    pub tokenizers: BTreeMap<String, PathBuf>,
     /// Summaries by a model, beside those that need none.
     pub summaries: SummariesSettings,
 }
@@ -233,6 +239,15 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
             Finding::new("context_manager.read_replicas", "are configured, but the primary is not")
                 .hint("set context_manager.database.dsn, for instance by CONTEXTKEEP_CONTEXT_MANAGER__DATABASE__DSN"),
         );
+    }
+    for name in manager.tokenizers.keys() {
+        if let Err(problem) = Tokenizer::check_name(name) {
+            findings.push((
+                "context_manager.tokenizers",
+                problem,
+                "for instance my-llama: ./tokenizer.json",
+            ));
+        }
     }
     let zero = [
         ("server.request_timeout", config.server.request_timeout),

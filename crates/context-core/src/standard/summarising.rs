@@ -63,6 +63,7 @@ impl StandardContextManager {
     pub(super) async fn supplied(&self, key: &ContextKey, put: PutSummary) -> Result<(Context, Summary)> {
         let context = self.store.head(key).await?;
         put.validate(&context)?;
+        context.tokenizer.require()?;
         let (tokenizer, changed) = (context.tokenizer, context.updated_at);
         let made = off_the_reactor(put.text.len(), move || Summary {
             kind: Kind::External,

@@ -25,6 +25,7 @@ mod sharing;
 mod shutdown;
 mod summaries;
 mod support;
+mod tokenizers;
 mod transcripts;
 mod transfer;
 mod windows;
