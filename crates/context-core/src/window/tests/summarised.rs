@@ -197,7 +197,7 @@ async fn what_takes_too_long_is_made_in_the_background() {
     };
     let what = "the summary is there";
     let window =
-        contextkeep_test_support::eventually_async(what, std::time::Duration::from_secs(60), shown).await;
+        contextkeep_test_support::eventually_async(what, std::time::Duration::from_mins(1), shown).await;
     check(&window, 1500).unwrap();
 }
 
