@@ -144,14 +144,12 @@ pub(crate) struct BreakpointBody {
     index: Option<u64>,
 }
 
-/// Where a window has a summary, and of what.
+/// Where a window has a summary of what `omitted` names.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PlacedSummary)]
 pub(crate) struct PlacedBody {
     /// `extractive`, `model` or `external`.
     kind: String,
-    first_seq: u64,
-    last_seq: u64,
     tokens: u64,
     /// The seq that it bears among `items`: that of the newest item that is left out.
     seq: u64,
@@ -232,12 +230,7 @@ pub(crate) mod write {
     fn summary(out: &mut Vec<u8>, placed: &Placed, index: Option<usize>) {
         out.extend_from_slice(b",\"summary\":{\"kind\":");
         string(out, placed.kind.as_str());
-        for (name, value) in [
-            ("first_seq", placed.range.first),
-            ("last_seq", placed.range.last),
-            ("tokens", u64::from(placed.tokens)),
-            ("seq", placed.seq),
-        ] {
+        for (name, value) in [("tokens", u64::from(placed.tokens)), ("seq", placed.seq)] {
             out.push(b',');
             number(out, name, value);
         }
