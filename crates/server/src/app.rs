@@ -185,6 +185,7 @@ impl Parts {
 
     /// Finishes what was accepted and closes the store.
     pub async fn close(self) {
+        self.summaries.background.close(SUMMARY_GRACE).await;
         self.storage.close().await;
     }
 }
@@ -241,7 +242,6 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
     if let Err(error) = sweeper.await {
         tracing::error!(%error, "the sweeper failed");
     }
-    parts.summaries.background.close(SUMMARY_GRACE).await;
     parts.close().await;
     tracing::info!("stopped");
     Ok(())

@@ -114,8 +114,7 @@ proptest! {
     // Each case reads a window after each item.
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    // W4, W5, W9. Planted: nothing set aside; the summary at the end of the items; the time of the context's last change in
-    // the item; the name of the prefix from before the summary.
+    // W4, W5, W9.
     #[test]
     fn windows_with_a_summary_keep_their_rules(
         exchanges in prop::collection::vec(any_exchange(), 1..25),
