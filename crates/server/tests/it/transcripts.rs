@@ -121,7 +121,7 @@ fn a_summary_stays_within_the_budget_and_the_same_until_the_cut_moves() {
         messages.extend(more.cloned().collect::<Vec<_>>());
     }
     let mut before: [Option<Value>; 2] = [None, None];
-    let (mut moves, mut stays) = (0, 0);
+    let (mut moves, mut stays, mut left_out) = (0, 0, 0);
     for message in messages {
         let body = serde_json::json!({ "items": [message] }).to_string();
         client.post("/v1/contexts/c/items", body).ok();
@@ -130,12 +130,15 @@ fn a_summary_stays_within_the_budget_and_the_same_until_the_cut_moves() {
             let window = client.get(&path).ok();
             assert!(window["tokens"].as_u64().unwrap() <= budget, "{window}");
             check_calls(window["items"].as_array().unwrap());
-            assert_eq!(
-                window["omitted"].is_null(),
-                window["summary"].is_null(),
-                "{window}"
-            );
-            if let Some(before) = before.take().filter(|before| !before["omitted"].is_null()) {
+            // A step that nearly fills the budget leaves no room for one, and the answer says so.
+            let is_left_out = window["reasons"].to_string().contains("summary_left_out");
+            left_out += u64::from(is_left_out);
+            let has_none = window["omitted"].is_null() || is_left_out;
+            assert_eq!(window["summary"].is_null(), has_none, "{}", window["reasons"]);
+            if let Some(before) = before
+                .take()
+                .filter(|before| !before["summary"].is_null() && !window["summary"].is_null())
+            {
                 if before["omitted"] == window["omitted"] {
                     stays += 1;
                     assert_eq!(before["prefix_hash"], window["prefix_hash"]);
@@ -152,8 +155,8 @@ fn a_summary_stays_within_the_budget_and_the_same_until_the_cut_moves() {
         }
     }
     assert!(
-        moves > 2 && stays > 5 * moves,
-        "{moves} moves, {stays} times it stayed"
+        moves > 2 && stays > 5 * moves && stays > 10 * left_out,
+        "{moves} moves, {stays} times it stayed, {left_out} times there was no room"
     );
 }
 
