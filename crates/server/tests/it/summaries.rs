@@ -53,8 +53,8 @@ fn tool(client: &Client, name: &str, arguments: &Value) -> Value {
     let lines = text
         .lines()
         .map(|line| line.strip_prefix("data:").unwrap_or(line));
-    let messages = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages.last().unwrap_or_else(|| panic!("{text}"))["result"]["structuredContent"].clone()
+    let mut messages = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages.next_back().unwrap_or_else(|| panic!("{text}"))["result"]["structuredContent"].clone()
 }
 
 #[test]
