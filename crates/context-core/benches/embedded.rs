@@ -75,8 +75,8 @@ impl Bench {
     async fn time_window(&self, id: &str) -> Duration {
         let request = WindowRequest {
             max_tokens: Some(BUDGET),
-            reserve: 0,
             cut: contextkeep_core::window::Cut::Tight,
+            ..WindowRequest::default()
         };
         let begun = Instant::now();
         let window = self.manager.window(&key(id), request).await.unwrap();

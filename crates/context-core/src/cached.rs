@@ -460,8 +460,16 @@ impl ContextStore for CachedStore {
         self.0.store.summaries(key).await
     }
 
+    async fn summaries_of(&self, key: &ContextKey, range: SeqRange) -> Result<Vec<Summary>> {
+        self.0.store.summaries_of(key, range).await
+    }
+
     async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
         self.0.store.put_summary(key, summary).await
+    }
+
+    async fn keep_summary(&self, key: &ContextKey, summary: Summary, stream: u64) -> Result<Option<Summary>> {
+        self.0.store.keep_summary(key, summary, stream).await
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {

@@ -259,6 +259,23 @@ impl ContextStore for EmbeddedStore {
             .await
     }
 
+    async fn summaries_of(&self, key: &ContextKey, range: SeqRange) -> Result<Vec<Summary>> {
+        let (key, now) = (key.clone(), self.clock.now());
+        self.readers
+            .read(move |connection| summaries::of(connection, &key, range, now))
+            .await
+    }
+
+    async fn keep_summary(&self, key: &ContextKey, summary: Summary, stream: u64) -> Result<Option<Summary>> {
+        let (key, now) = (key.clone(), self.clock.now());
+        let summary = Summary {
+            created_at: now,
+            ..summary
+        };
+        self.write(move |connection| summaries::keep(connection, &key, summary, stream, now))
+            .await
+    }
+
     async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
         let (key, now) = (key.clone(), self.clock.now());
         let summary = Summary {

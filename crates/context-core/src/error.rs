@@ -113,6 +113,13 @@ pub enum Error {
         /// The context's tokenizer.
         actual: crate::Tokenizer,
     },
+    /// The context counts with a tokenizer that the operator has named once and that this server does not have. What is
+    /// stored can be read.
+    #[error("the context counts tokens with {name:?}, which this server does not have")]
+    TokenizerMissing {
+        /// The tokenizer's name.
+        name: &'static str,
+    },
     /// The client has seen a newer version than there is: a failover lost it.
     #[error(
         "this session has seen version {seen} of the context, the database has {actual}: a failover lost the rest"
@@ -228,6 +235,11 @@ pub const CODES: &[Code] = &[
         meaning: "No room on the disk; nothing of the write was kept.",
     },
     Code {
+        code: "tokenizer_missing",
+        status: 409,
+        meaning: "The context counts tokens with a tokenizer that `context_manager.tokenizers` does not name any more; it can be read, and written again once the operator has named it.",
+    },
+    Code {
         code: "too_large",
         status: 413,
         meaning: "Something is over a limit; `detail` says what and by how much.",
@@ -256,6 +268,7 @@ impl Error {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::ClientIdReused { .. } => "client_id_reused",
             Self::BudgetTooSmall { .. } => "budget_too_small",
+            Self::TokenizerMissing { .. } => "tokenizer_missing",
             Self::SessionLost { .. } => "session_lost",
             Self::Overloaded { .. } => "overloaded",
             Self::StorageFull { .. } => "storage_full",
@@ -292,6 +305,9 @@ impl Error {
             Self::ContextDiffers { .. } => Some("choose another id, or send the fields that the context has"),
             Self::IdempotencyKeyReused => {
                 Some("a retry repeats the request byte for byte; a new request needs a new key")
+            }
+            Self::TokenizerMissing { .. } => {
+                Some("have the operator name it under context_manager.tokenizers, or go on in a new context")
             }
             Self::SessionLost { .. } => Some("leave out Contextkeep-Token to read what is left"),
             Self::StorageFull { .. } => {

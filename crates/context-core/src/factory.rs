@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::background::BackgroundSummaries;
 #[cfg(feature = "cache")]
 use crate::cached::CachedStore;
 use crate::manager::SharedManager;
@@ -28,6 +29,7 @@ pub struct Choice {
 pub struct ContextManagerFactory {
     store: Arc<dyn ContextStore>,
     limits: LimitSettings,
+    background: Option<BackgroundSummaries>,
     #[cfg(feature = "cache")]
     cached: Option<(CachedStore, Arc<Rollout>)>,
 }
@@ -38,9 +40,17 @@ impl ContextManagerFactory {
         Self {
             store,
             limits,
+            background: None,
             #[cfg(feature = "cache")]
             cached: None,
         }
+    }
+
+    /// Has summaries that nobody waits for made by these; a model writes them if these have one.
+    #[must_use]
+    pub fn summaries(mut self, background: BackgroundSummaries) -> Self {
+        self.background = Some(background);
+        self
     }
 
     /// Has a cache over the store, and flags that say which reads use it.
@@ -63,10 +73,15 @@ impl ContextManagerFactory {
     }
 
     fn choose(self) -> (SharedManager, Choice) {
-        let standard: SharedManager = Arc::new(StandardContextManager::new(self.store, self.limits.clone()));
+        let background = self
+            .background
+            .unwrap_or_else(|| BackgroundSummaries::without_model(self.store.clone()));
+        let standard = StandardContextManager::new(self.store, self.limits.clone());
+        let standard: SharedManager = Arc::new(standard.with_background(background.clone()));
         #[cfg(feature = "cache")]
         if let Some((cached, rollout)) = self.cached {
-            let optimized = Arc::new(OptimizedContextManager::new(cached, self.limits));
+            let optimized = OptimizedContextManager::new(cached, self.limits);
+            let optimized = Arc::new(optimized.with_background(background));
             let choice = Choice {
                 manager: "optimized",
                 reason: "there is a cache: reads go through it as far as the rollout says, and the standard manager stands by",

@@ -347,6 +347,20 @@ impl ContextStore for FakeStore {
         })
     }
 
+    async fn keep_summary(&self, key: &ContextKey, summary: Summary, stream: u64) -> Result<Option<Summary>> {
+        let there = self.with(key, |entry, _| {
+            if entry.context.stream != stream {
+                return Ok(Some(None));
+            }
+            let same = |one: &&Summary| (one.kind, one.range) == (summary.kind, summary.range);
+            Ok(entry.summaries.iter().find(same).cloned().map(Some))
+        })?;
+        match there {
+            Some(there) => Ok(there),
+            None => self.put_summary(key, summary).await.map(Some),
+        }
+    }
+
     async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
         self.with(key, |entry, now| {
             let summary = Summary {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod background;
 pub mod clock;
 pub mod context;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod session;
 pub mod settings;
 mod standard;
 pub mod store;
+mod summarising;
 pub mod summary;
 mod tokens;
 pub mod truncate;
@@ -36,6 +38,7 @@ pub mod contract;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 
+pub use background::{BackgroundCounts, BackgroundSummaries};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use context::{Context, ContextPatch, ForkedFrom, JsonObject, NewContext};
 pub use error::{Error, Invalid, Result};
@@ -49,7 +52,7 @@ pub use optimized::OptimizedContextManager;
 pub use rollout::{Rollout, RolloutContextManager};
 pub use standard::StandardContextManager;
 pub use store::ContextStore;
-pub use tokens::{TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};
+pub use tokens::{Named, TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};
 pub use window::{Window, WindowRequest};
 
 /// The place of an item in its context: 1, 2, 3 … in append order, never used twice.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::background::BackgroundSummaries;
 use crate::cached::CachedStore;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
@@ -30,6 +31,13 @@ impl OptimizedContextManager {
             standard: StandardContextManager::new(Arc::new(store.clone()), limits),
             store,
         }
+    }
+
+    /// Has summaries that nobody waits for made by these.
+    #[must_use]
+    pub fn with_background(mut self, background: BackgroundSummaries) -> Self {
+        self.standard = self.standard.with_background(background);
+        self
     }
 }
 
@@ -96,12 +104,16 @@ impl ContextManager for OptimizedContextManager {
         self.standard.items(key, query).await
     }
 
+    // Windows with a summary are not kept ready: a summary has no version, so that nobody would tell of a better one. They are
+    // made of what is held, and the summary is one lookup in the store.
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>> {
         if let Some(answer) = self.window_ready(key, &request) {
             return Ok(answer);
         }
         let answer = self.standard.window(key, request).await?;
-        self.store.keep_window(key, request, &answer.value);
+        if !request.summary {
+            self.store.keep_window(key, request, &answer.value);
+        }
         Ok(answer)
     }
 

@@ -476,6 +476,24 @@ impl ContextStore for PgContextStore {
         Ok(summaries)
     }
 
+    async fn summaries_of(&self, key: &ContextKey, range: SeqRange) -> Result<Vec<Summary>> {
+        self.ready()?;
+        let now = self.clock.now();
+        let op = |endpoint| summaries::of(endpoint, key, range, now);
+        let (_, summaries) = self.reads.context(key, op, |(version, _)| *version).await?;
+        Ok(summaries)
+    }
+
+    async fn keep_summary(&self, key: &ContextKey, summary: Summary, stream: u64) -> Result<Option<Summary>> {
+        let now = self.clock.now();
+        let summary = &Summary {
+            created_at: now,
+            ..summary
+        };
+        self.write(|session, _| Box::pin(summaries::keep(session, key, summary, stream, now)))
+            .await
+    }
+
     async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary> {
         let now = self.clock.now();
         let summary = &Summary {

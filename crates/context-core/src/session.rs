@@ -163,7 +163,6 @@ impl Session {
 
     /// Runs a future whose reads of this context are answered at this version or later, whatever the session around it
     /// takes, and that notes what it sees there. Outside of every session it changes nothing.
-    #[cfg(feature = "cache")]
     pub(crate) async fn at_least<F: Future>(key: &ContextKey, version: Version, future: F) -> F::Output {
         let Some(outer) = Self::current() else {
             return future.await;

@@ -3,6 +3,7 @@
 mod automatic;
 mod hints;
 mod many;
+mod placing;
 mod summarising;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use self::hints::Hints;
+use crate::background::BackgroundSummaries;
 use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
@@ -23,12 +25,11 @@ use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
     SearchPage, SearchQuery, StoreHealth, TailQuery, repeated_client_id,
 };
+use crate::summarising::off_the_reactor;
 use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{self, Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
 
-/// Text over this many bytes is counted off the reactor; counting runs at a few megabytes a second.
-const COUNT_INLINE_BYTES_MAX: usize = 8 * 1024;
 /// Items read to find out what the smallest window would need.
 const MINIMUM_ITEMS: u32 = 512;
 /// How often an append is counted. A third time needs a context that was deleted and created anew with another
@@ -43,17 +44,26 @@ pub struct StandardContextManager {
     limits: LimitSettings,
     hints: Arc<Hints>,
     automatic: Arc<automatic::Automatic>,
+    background: BackgroundSummaries,
 }
 
 impl StandardContextManager {
     /// A manager over this store.
     pub fn new(store: Arc<dyn ContextStore>, limits: LimitSettings) -> Self {
         Self {
+            background: BackgroundSummaries::without_model(store.clone()),
             store,
             limits,
             hints: Arc::new(Hints::new()),
             automatic: automatic::Automatic::new(),
         }
+    }
+
+    /// Has summaries that nobody waits for made by these.
+    #[must_use]
+    pub fn with_background(mut self, background: BackgroundSummaries) -> Self {
+        self.background = background;
+        self
     }
 
     /// Counts the items and writes them, once more if the context counts otherwise. The first guess saves a
@@ -65,6 +75,7 @@ impl StandardContextManager {
             .map(|key| fingerprint(key, write, &request.items));
         let expected = request.expected;
         let mut tokenizer = self.hints.guess(key);
+        tokenizer.require()?;
         let mut items: Arc<[NewItem]> = count(request.items, tokenizer).await?.into();
         for _ in 0..COUNTS_MAX {
             let append = Append {
@@ -80,6 +91,7 @@ impl StandardContextManager {
             let Err(Error::TokenizerMismatch { actual }) = outcome else {
                 return outcome;
             };
+            actual.require()?;
             tokenizer = actual;
             self.hints.learn(key, actual);
             items = count(items.to_vec(), tokenizer).await?.into();
@@ -211,7 +223,7 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn window(&self, key: &ContextKey, request: WindowRequest) -> Result<Answer<Arc<Window>>> {
-        let window = self.assemble(key, request).await?;
+        let window = self.shown(key, request).await?;
         Ok(seen(key, window.version, Arc::new(window)))
     }
 
@@ -321,19 +333,6 @@ fn count_all(items: &mut [NewItem], tokenizer: Tokenizer) {
     for item in items {
         item.count(tokenizer);
     }
-}
-
-/// Runs what counts so many bytes of text, where it holds nobody up.
-async fn off_the_reactor<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    if bytes <= COUNT_INLINE_BYTES_MAX {
-        return Ok(work());
-    }
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::internal(format!("counting tokens: {error}")))
 }
 
 fn changing() -> Error {

@@ -133,13 +133,25 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
     /// The head, the items that are in every window, and the newest items up to a budget, of one moment.
     async fn tail(&self, key: &ContextKey, query: TailQuery) -> Result<Tail>;
 
-    /// The summaries that were kept, ours before the client's, by range; at most [`PER_CONTEXT_MAX`](crate::summary::PER_CONTEXT_MAX).
+    /// The summaries that were kept, by kind and range; at most [`PER_CONTEXT_MAX`](crate::summary::PER_CONTEXT_MAX).
     async fn summaries(&self, key: &ContextKey) -> Result<Vec<Summary>>;
+
+    /// Those of [`ContextStore::summaries`] that are of exactly this range: at most one of each kind.
+    async fn summaries_of(&self, key: &ContextKey, range: SeqRange) -> Result<Vec<Summary>> {
+        let mut all = self.summaries(key).await?;
+        all.retain(|one| one.range == range);
+        Ok(all)
+    }
 
     /// Keeps a summary, written now, in the place of the one of this kind and range; answers it with its time. When there are too many, the one that was written
     /// longest ago goes. It is not a change of the context: its version stays. A truncation leaves summaries; a
     /// replacement and the context's end take them along.
     async fn put_summary(&self, key: &ContextKey, summary: Summary) -> Result<Summary>;
+
+    /// Keeps a summary that was made of the items of a stream, [`Context::stream`]: as [`ContextStore::put_summary`], but
+    /// the one of this kind and range that is there stays, and is the answer. `None` if the context has another stream by
+    /// now, so that nobody knows whether it still is of these items; nothing is kept then.
+    async fn keep_summary(&self, key: &ContextKey, summary: Summary, stream: u64) -> Result<Option<Summary>>;
 
     /// A page of contexts, newest first.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage>;

@@ -10,11 +10,15 @@
 //!   much the older one covers.
 //! - **X5** Instructions and pinned items are not in it: every window has them.
 //!
-//! No model is asked here or anywhere else in this crate; a client that has one puts its own summary ([`Kind::External`]),
-//! which is preferred to ours for its range.
+//! A client that has a model puts its own summary ([`Kind::External`]), which is preferred to ours for its range. A server
+//! may have one as well, behind the port [`Summariser`]: it is asked in the background, and what it says is a summary of
+//! its own [`Kind::Model`], preferred to the extractive one.
 
+mod draft;
 mod mentions;
+mod model;
 mod sentences;
+mod shorten;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,7 +29,12 @@ use crate::error::{Error, Invalid, Result};
 use crate::store::SeqRange;
 use crate::{Context, Item, Timestamp, Tokenizer};
 
-pub use text::extract;
+pub use self::draft::Draft;
+pub(crate) use self::draft::Drafting;
+pub use self::model::{Fault, ModelLimits, Summariser};
+pub(crate) use self::shorten::shortened;
+pub use self::text::extract;
+pub(crate) use self::text::extract_within;
 
 /// Most tokens of an extractive summary.
 pub const TOKENS_MAX: u32 = 1000;
@@ -39,24 +48,28 @@ pub const PER_CONTEXT_MAX: usize = 64;
 pub enum Kind {
     /// Made here, of sentences that were said.
     Extractive,
+    /// Written by the model that the server's operator has configured.
+    Model,
     /// Supplied by the client.
     External,
 }
 
 impl Kind {
+    /// All kinds; a later one is preferred to an earlier one.
+    pub const ALL: [Self; 3] = [Self::Extractive, Self::Model, Self::External];
+
     /// Stable name, used on both faces and by the stores.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Extractive => "extractive",
+            Self::Model => "model",
             Self::External => "external",
         }
     }
 
     /// Reads [`Kind::as_str`] back.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Extractive, Self::External]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -72,7 +85,7 @@ pub struct Summary {
     pub text: String,
     /// Its size in tokens, as the context counts.
     pub tokens: u32,
-    /// [`source_hash`] of what it was made of; of a client's summary over the text.
+    /// [`source_hash`] of the items that it was made of; of a client's summary over the text.
     pub source: [u8; 32],
     /// When it was written.
     pub created_at: Timestamp,

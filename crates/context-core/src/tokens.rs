@@ -5,12 +5,20 @@ mod classes;
 mod estimate;
 #[cfg(feature = "tokenizers")]
 mod exact;
+#[cfg(feature = "tokenizer-json")]
+mod json;
+mod named;
 #[cfg(feature = "tokenizers")]
 mod pieces;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+pub use self::named::Named;
 
 /// What a message costs beyond its text, in tokens: the role and the separators around it.
 /// Source: `OpenAI`'s cookbook, "How to count tokens with tiktoken" (3 a message, 1 a name).
@@ -36,10 +44,12 @@ pub enum Tokenizer {
     GeminiEstimate,
     /// Any model: four bytes of UTF-8 a token, rounded up. On English and code this is 10 to 15 % high.
     Estimate,
+    /// One that the operator has named: a `tokenizer.json`, exact for texts up to 64 KiB.
+    Named(Named),
 }
 
 impl Tokenizer {
-    /// All tokenizers.
+    /// All tokenizers that are built in.
     pub const ALL: [Self; 5] = [
         Self::O200kBase,
         Self::Cl100kBase,
@@ -49,19 +59,54 @@ impl Tokenizer {
     ];
 
     /// The name used in requests and in stores.
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::O200kBase => "o200k_base",
             Self::Cl100kBase => "cl100k_base",
             Self::ClaudeEstimate => "claude_estimate",
             Self::GeminiEstimate => "gemini_estimate",
             Self::Estimate => "estimate",
+            Self::Named(named) => named.name(),
         }
     }
 
-    /// Reads [`Tokenizer::as_str`] back.
+    /// Reads [`Tokenizer::as_str`] back, if that is one that can be counted with.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tokenizer| tokenizer.as_str() == name)
+        let known = Self::ALL.into_iter().find(|tokenizer| tokenizer.as_str() == name);
+        known.or_else(|| Named::usable(name).map(Self::Named))
+    }
+
+    /// Reads the name that a stored context bears. There may be nothing to count with: see [`Tokenizer::require`].
+    pub(crate) fn stored(name: &str) -> Option<Self> {
+        let known = Self::ALL.into_iter().find(|tokenizer| tokenizer.as_str() == name);
+        known.or_else(|| Named::stored(name).map(Self::Named))
+    }
+
+    /// Gives a `tokenizer.json` a name, for the life of the process.
+    ///
+    /// # Errors
+    /// `Invalid`: what is wrong with the name or the file. The field is the name.
+    pub fn load(name: &str, file: &Path) -> Result<Self> {
+        named::load(name, file).map(Self::Named)
+    }
+
+    /// Whether a tokenizer of an operator's may have this name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_name(name: &str) -> Result<(), String> {
+        named::check(name)
+    }
+
+    /// Makes sure that there is something to count with.
+    ///
+    /// # Errors
+    /// `TokenizerMissing`.
+    pub(crate) fn require(self) -> Result<()> {
+        match self {
+            Self::Named(named) if !named.is_there() => Err(Error::TokenizerMissing { name: named.name() }),
+            _ => Ok(()),
+        }
     }
 
     /// The tokenizer of a model, by what providers call theirs: `gpt-4o-mini`, `openai/gpt-5`, `o3`, `claude-…`,
@@ -99,8 +144,12 @@ impl Tokenizer {
     }
 
     /// Whether text counts equal the provider's own. Without the `tokenizers` feature nothing is exact.
-    pub const fn is_exact(self) -> bool {
-        cfg!(feature = "tokenizers") && matches!(self, Self::O200kBase | Self::Cl100kBase)
+    pub fn is_exact(self) -> bool {
+        match self {
+            Self::O200kBase | Self::Cl100kBase => cfg!(feature = "tokenizers"),
+            Self::Named(named) => named.is_there(),
+            Self::ClaudeEstimate | Self::GeminiEstimate | Self::Estimate => false,
+        }
     }
 
     /// Tokens in a text.
@@ -125,6 +174,8 @@ impl Tokenizer {
             #[cfg(not(feature = "tokenizers"))]
             Self::O200kBase | Self::Cl100kBase => text.len().div_ceil(4),
             Self::Estimate => text.len().div_ceil(4),
+            // What is stored is never counted so: see `require`.
+            Self::Named(named) => named.count(text).unwrap_or_else(|| text.len().div_ceil(4)),
         }
     }
 }

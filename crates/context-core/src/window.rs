@@ -17,6 +17,11 @@
 //! - **W7** A larger budget never shows less. Where the step doubles, the window is the larger of what both steps give.
 //! - **W8** The window depends on the context and the request alone: not on the node, on earlier reads, or on how much
 //!   more than needed was read.
+//! - **W9** If a summary is asked for, one of exactly what is left out stands, as a message of the user, where the newest
+//!   item that is left out was: after what is kept from before it, before what follows. For it a quarter of the budget is
+//!   set aside before the cut is chosen, at most as much as an extractive one needs, so that W4 holds with it. It is the
+//!   same, byte for byte, until the cut moves or a better one takes its place, a model's or a client's; the name of the
+//!   prefix says so.
 //!
 //! See `docs/adr/0008-cut-on-a-grid.md` for why the cut is computed and not stored.
 
@@ -25,6 +30,7 @@ mod prefix;
 pub mod render;
 #[cfg(any(test, feature = "test-util"))]
 pub mod rules;
+mod summarised;
 #[cfg(test)]
 mod tests;
 mod written;
@@ -35,6 +41,8 @@ use crate::{Context, Item, Seq, Version};
 
 pub use prefix::BREAKPOINTS_MAX;
 pub use render::{Format, Rendered};
+pub use summarised::Placed;
+pub(crate) use summarised::{allotment, item as summary_item};
 pub use written::Written;
 
 /// Most items that a window has, whatever the budget.
@@ -51,6 +59,8 @@ pub struct WindowRequest {
     pub reserve: u64,
     /// Where to begin.
     pub cut: Cut,
+    /// Whether a summary of what is left out is to stand in its place (W9).
+    pub summary: bool,
 }
 
 /// How the beginning of a window is chosen.
@@ -107,6 +117,10 @@ pub enum Reason {
     OpaqueDropped,
     /// The format can't say that a result is an error.
     ErrorFlagDropped,
+    /// There is more to summarise than a read takes upon itself, or it can't be read now: the summary is there later.
+    SummaryPending,
+    /// The budget leaves no room for a summary, or there is nothing to say.
+    SummaryLeftOut,
     /// The window begins with the model, so a message of the user was put before it.
     OpeningAdded,
 }
@@ -126,6 +140,8 @@ impl Reason {
             Self::OrphanResultDropped => "result_without_call_dropped",
             Self::OpaqueDropped => "opaque_dropped",
             Self::ErrorFlagDropped => "error_flag_dropped",
+            Self::SummaryPending => "summary_pending",
+            Self::SummaryLeftOut => "summary_left_out",
             Self::OpeningAdded => "opening_added",
         }
     }
@@ -153,6 +169,8 @@ pub struct Window {
     pub tokens: u64,
     /// What is not in it.
     pub omitted: Option<Omitted>,
+    /// The summary of that, which is one of the items, if one was asked for.
+    pub summary: Option<Placed>,
     /// Names the window's beginning (SHA-256 in hexadecimal): of two windows of one context with the same name the older
     /// is a prefix of the newer, byte for byte, so that a provider's prompt cache hits for all of it.
     pub prefix_hash: String,
@@ -169,15 +187,23 @@ pub struct Window {
 }
 
 impl Window {
+    /// Where the summary is: among the rendered messages, or among the items if there are none.
+    pub fn summary_index(&self, rendered: Option<&Rendered>) -> Option<usize> {
+        self.index(self.summary?.seq, rendered)
+    }
+
+    fn index(&self, seq: Seq, rendered: Option<&Rendered>) -> Option<usize> {
+        match rendered {
+            Some(rendered) => rendered.message_of(seq),
+            None => self.items.iter().position(|item| item.seq == seq),
+        }
+    }
+
     /// [`cache_breakpoints`](Window::cache_breakpoints) with their indexes: among the rendered messages, or among the
     /// items if there are none. No index means the end of Anthropic's `system`.
     pub fn breakpoints(&self, rendered: Option<&Rendered>) -> Vec<(Seq, Option<usize>)> {
-        let index = |seq: Seq| match rendered {
-            Some(rendered) => rendered.message_of(seq),
-            None => self.items.iter().position(|item| item.seq == seq),
-        };
         let seqs = self.cache_breakpoints.iter();
-        seqs.map(|seq| (*seq, index(*seq))).collect()
+        seqs.map(|seq| (*seq, self.index(*seq, rendered))).collect()
     }
 }
 
@@ -224,6 +250,7 @@ pub fn assemble(tail: Tail, budget: u64, cut: Cut) -> Result<Window> {
         items,
         tokens,
         omitted,
+        summary: None,
         version: context.version,
         reasons,
         written: Written::default(),

@@ -10,7 +10,7 @@ use contextkeep_core::embedded::EmbeddedStore;
 use contextkeep_core::postgres::PgContextStore;
 use contextkeep_core::postgres::insight::Insight;
 use contextkeep_core::settings::DatabaseSettings;
-use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, Error, SystemClock};
+use contextkeep_core::{ContextManager, ContextManagerFactory, ContextStore, Error, SystemClock, Tokenizer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -18,12 +18,15 @@ use crate::auth::Gatekeeper;
 use crate::caching::{self, Caching};
 use crate::config::{AppConfig, Sources};
 use crate::rest::{self, Front, Reach};
+use crate::summaries::{Summaries, SummariesSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::slow::SlowRequests;
 use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// How long a summary that is being made may go on after the last request.
+const SUMMARY_GRACE: Duration = Duration::from_secs(2);
 
 /// The store that the configuration asks for.
 #[derive(Clone, Debug)]
@@ -41,6 +44,13 @@ impl Storage {
     /// What is wrong with the file or the settings, and what to do.
     pub fn new(config: &AppConfig) -> anyhow::Result<Self> {
         let settings = &config.context_manager;
+        for (name, file) in &settings.tokenizers {
+            // A second store in the process, as for an adoption, finds them there.
+            if Tokenizer::parse(name).is_none() {
+                Tokenizer::load(name, file).context("context_manager.tokenizers")?;
+                tracing::info!(name, file = %file.display(), "a tokenizer was loaded");
+            }
+        }
         let clock = Arc::new(SystemClock);
         if settings.database.dsn.is_some() {
             let store = PgContextStore::new(&settings.postgres(), clock).context("the Postgres store")?;
@@ -116,6 +126,8 @@ pub struct Parts {
     pub manager: Arc<dyn ContextManager>,
     /// The cache in front of the store, of a server that has one.
     pub caching: Option<Arc<Caching>>,
+    /// What makes summaries in the background.
+    pub summaries: Summaries,
 }
 
 impl Parts {
@@ -124,7 +136,10 @@ impl Parts {
     /// # Errors
     /// What is wrong with the store, and what to do.
     pub fn open(config: &AppConfig) -> anyhow::Result<Self> {
-        Ok(Self::with(Storage::new(config)?, config, None))
+        let storage = Storage::new(config)?;
+        // It would have ended before a model has answered.
+        let summaries = Summaries::new(&SummariesSettings::default(), storage.store())?;
+        Ok(Self::with(storage, config, None, summaries))
     }
 
     /// As [`Parts::open`], with the cache that the settings describe: for a server. A single command has no use for one.
@@ -134,12 +149,19 @@ impl Parts {
     pub fn open_cached(config: &AppConfig) -> anyhow::Result<Self> {
         let storage = Storage::new(config)?;
         let caching = Caching::new(&config.context_manager, &storage, Arc::new(SystemClock))?;
-        Ok(Self::with(storage, config, caching.map(Arc::new)))
+        let summaries = Summaries::new(&config.context_manager.summaries, storage.store())?;
+        Ok(Self::with(storage, config, caching.map(Arc::new), summaries))
     }
 
-    fn with(storage: Storage, config: &AppConfig, caching: Option<Arc<Caching>>) -> Self {
+    fn with(
+        storage: Storage,
+        config: &AppConfig,
+        caching: Option<Arc<Caching>>,
+        summaries: Summaries,
+    ) -> Self {
         let limits = config.context_manager.limits.clone();
-        let mut factory = ContextManagerFactory::new(storage.store(), limits);
+        let mut factory =
+            ContextManagerFactory::new(storage.store(), limits).summaries(summaries.background.clone());
         if let Some(caching) = &caching {
             factory = factory.cached(caching.store.clone(), caching.rollout.clone());
         }
@@ -148,6 +170,7 @@ impl Parts {
             storage,
             manager,
             caching,
+            summaries,
         }
     }
 
@@ -163,6 +186,7 @@ impl Parts {
 
     /// Finishes what was accepted and closes the store.
     pub async fn close(self) {
+        self.summaries.background.close(SUMMARY_GRACE).await;
         self.storage.close().await;
     }
 }
@@ -241,7 +265,7 @@ fn metrics(
     if !config.context_manager.monitoring.metrics_enabled {
         return Ok(None);
     }
-    let metrics = Arc::new(Metrics::install(parts.caching.clone())?);
+    let metrics = Arc::new(Metrics::install(parts.caching.clone(), parts.summaries.clone())?);
     let storage = parts.storage.clone();
     tokio::spawn(telemetry::metrics::keep(
         metrics.clone(),

@@ -1,6 +1,7 @@
 //! The sum of all settings. Each crate owns its own section; this file only puts them together, and says what
 //! contradicts itself and what has no effect in this version.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_config::{Errors, Finding, Findings, Loaded, Loader};
+use contextkeep_core::Tokenizer;
 use contextkeep_core::settings::{
     DatabaseSettings, EmbeddedSettings, LimitSettings, MonitoringSettings, PostgresSettings, ReplicaSettings,
     RetentionSettings, RolloutSettings, RoutingSettings,
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthSettings;
 use crate::mcp::McpSettings;
+use crate::summaries::SummariesSettings;
 
 /// Variables with the prefix that are not settings.
 const NOT_SETTINGS: [&str; 1] = ["CONTEXTKEEP_CONFIG"];
@@ -113,6 +116,12 @@ pub struct ContextManagerSettings {
     pub limits: LimitSettings,
     /// How long what is no longer visible is kept.
     pub retention: RetentionSettings,
+    /// Tokenizers of your own, by name: each the path of a `tokenizer.json` in Hugging Face's format, read at the start. A
+    /// context is created with its name as `tokenizer`. Texts up to 64 KiB are counted exactly, longer ones in pieces. A
+    /// context whose tokenizer is not named here any more can be read; appends to it are refused with `tokenizer_missing`.
+    pub tokenizers: BTreeMap<String, PathBuf>,
+    /// Summaries by a model, beside those that need none.
+    pub summaries: SummariesSettings,
 }
 
 impl ContextManagerSettings {
@@ -224,6 +233,7 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
         );
     }
     findings.extend_under("context_manager.database", manager.database.problems());
+    findings.extend_under("context_manager.summaries", manager.summaries.problems());
     findings.extend_under("context_manager.routing", manager.routing.problems());
     findings.extend_under("context_manager.monitoring", manager.monitoring.problems());
     if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
@@ -231,6 +241,15 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
             Finding::new("context_manager.read_replicas", "are configured, but the primary is not")
                 .hint("set context_manager.database.dsn, for instance by CONTEXTKEEP_CONTEXT_MANAGER__DATABASE__DSN"),
         );
+    }
+    for name in manager.tokenizers.keys() {
+        if let Err(problem) = Tokenizer::check_name(name) {
+            findings.push((
+                "context_manager.tokenizers",
+                problem,
+                "for instance my-llama: ./tokenizer.json",
+            ));
+        }
     }
     let zero = [
         ("server.request_timeout", config.server.request_timeout),
@@ -258,10 +277,14 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
     const EMBEDDED: &str =
         "without context_manager.database.dsn the embedded store is used, which needs none of it";
     const NO_REPLICAS: &str = "there are no read_replicas to guard or to choose from";
+    const NO_MODEL: &str = "summaries.endpoint is not set, so that no model is asked";
     const NO_REDIS: &str = "cache.redis is not enabled";
     const NO_MEMORY: &str = "cache.in_memory is not enabled, and only what is held in the process is warmed";
     let manager = &loaded.value.context_manager;
     let mut sections = Vec::new();
+    if manager.summaries.endpoint.is_none() {
+        sections.push(("context_manager.summaries", NO_MODEL));
+    }
     if !manager.cache.redis.enabled {
         sections.extend([
             ("context_manager.cache.compression", NO_REDIS),

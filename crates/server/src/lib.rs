@@ -11,6 +11,7 @@ pub mod mcp;
 mod reload;
 pub mod rest;
 pub mod shutdown;
+pub mod summaries;
 pub mod sweeper;
 pub mod telemetry;
 pub mod transfer;

@@ -81,7 +81,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
         metadata: JsonObject::trusted(record.metadata),
         labels: record.labels,
         max_tokens: record.max_tokens,
-        tokenizer: Tokenizer::parse(&record.tokenizer)
+        tokenizer: Tokenizer::stored(&record.tokenizer)
             .ok_or_else(|| damaged(&format!("names the tokenizer {:?}", record.tokenizer)))?,
         truncation: AutoTruncation::parse(&record.truncation)
             .map_err(|_| damaged(&format!("names the truncation {:?}", record.truncation)))?,

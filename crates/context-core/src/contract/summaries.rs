@@ -126,6 +126,58 @@ pub async fn summaries_outlive_their_items_and_not_their_context(t: Subject) {
     }
 }
 
+pub async fn a_summary_that_is_kept_stays_and_is_of_one_stream(t: Subject) {
+    let key = t.create("a").await;
+    t.append(&key, &[&said("1"), &said("2"), &said("3")]).await;
+    let stream = t.head(&key).await.stream;
+    let of = async |first, last| {
+        t.store
+            .summaries_of(&key, SeqRange { first, last })
+            .await
+            .unwrap()
+    };
+    assert!(of(1, 2).await.is_empty());
+    let first = summary(&t, SummaryKind::Model, 1, 2, "first");
+    let late = summary(&t, SummaryKind::Model, 1, 2, "late");
+    let kept = async |one: &Summary| t.store.keep_summary(&key, one.clone(), stream).await.unwrap();
+    assert_eq!(kept(&first).await, Some(first.clone()));
+    t.clock.advance(Duration::from_secs(1));
+    assert_eq!(kept(&late).await, Some(first.clone()), "the first one stays");
+    let ours = summary(&t, SummaryKind::Extractive, 1, 2, "ours");
+    let theirs = summary(&t, SummaryKind::External, 1, 2, "theirs");
+    let other = summary(&t, SummaryKind::Extractive, 1, 3, "another range");
+    for one in [&theirs, &ours, &other] {
+        assert_eq!(kept(one).await.as_ref(), Some(one));
+    }
+    assert_eq!(of(1, 2).await, [ours.clone(), first.clone(), theirs.clone()]);
+    assert_eq!(
+        t.store.summaries(&key).await.unwrap(),
+        [ours, other, first, theirs],
+        "by kind, then by range"
+    );
+
+    // Appends leave the stream; a replacement is another one, and so is what comes after a deletion.
+    t.append(&key, &[&said("4")]).await;
+    assert_eq!(t.head(&key).await.stream, stream);
+    t.store.replace(&key, append(&[&said("other")])).await.unwrap();
+    assert_eq!(kept(&late).await, None);
+    t.store.delete(&key, None).await.unwrap();
+    assert!(matches!(
+        t.store.keep_summary(&key, late.clone(), stream).await,
+        Err(Error::NotFound)
+    ));
+    t.create("a").await;
+    t.append(&key, &[&said("1"), &said("2")]).await;
+    assert_eq!(kept(&late).await, None);
+    assert!(t.store.summaries(&key).await.unwrap().is_empty());
+    let nobody = t.key("nobody");
+    let range = SeqRange { first: 1, last: 2 };
+    assert!(matches!(
+        t.store.summaries_of(&nobody, range).await,
+        Err(Error::NotFound)
+    ));
+}
+
 /// Thirty turns about flights, each of two items.
 async fn talked(t: &Subject) -> (StandardContextManager, ContextKey) {
     let manager = StandardContextManager::new(t.store.clone(), LimitSettings::default());
@@ -184,6 +236,100 @@ pub async fn a_context_is_summarised_step_by_step(t: Subject) {
         matches!(&nothing, Err(Error::Invalid(invalid)) if invalid.field == "first_seq"),
         "{nothing:?}"
     );
+}
+
+pub async fn a_window_may_have_a_summary_of_what_it_leaves_out(t: Subject) {
+    let (manager, key) = talked(&t).await;
+    let request = crate::WindowRequest {
+        max_tokens: Some(600),
+        summary: true,
+        ..crate::WindowRequest::default()
+    };
+    let window = async || manager.window(&key, request).await.unwrap().value;
+    let first = window().await;
+    let (omitted, placed) = (first.omitted.unwrap(), first.summary.unwrap());
+    assert_eq!(
+        (placed.range.first, placed.range.last, placed.seq),
+        (omitted.first_seq, omitted.last_seq, omitted.last_seq)
+    );
+    assert_eq!(placed.kind, SummaryKind::Extractive);
+    assert!(first.tokens <= 600, "{}", first.tokens);
+    let body = &first.items.first().unwrap().body;
+    assert!(
+        body.contains("Goal [1]: please change the flight HAT001"),
+        "{body}"
+    );
+    assert_eq!(first.items[1].seq, omitted.last_seq + 1);
+    assert_eq!(*window().await, *first, "it was kept");
+
+    // Appends change nothing before the end until the cut moves, and then it goes on from the last one.
+    let mut before = first;
+    let mut moves = 0;
+    for turn in 31..=60 {
+        let asked = said(&format!(
+            "please change the flight HAT{turn:03} to another day in May"
+        ));
+        t.append(&key, &[&asked]).await;
+        let now = window().await;
+        assert!(now.tokens <= 600, "{}", now.tokens);
+        if now.omitted.map(|omitted| omitted.last_seq) == before.omitted.map(|omitted| omitted.last_seq) {
+            assert!(now.items.starts_with(&before.items));
+            assert_eq!(now.prefix_hash, before.prefix_hash);
+        } else {
+            moves += 1;
+            assert_ne!(now.prefix_hash, before.prefix_hash);
+            let body = &now.items.first().unwrap().body;
+            assert!(body.contains("Goal [1]: "), "{body}");
+        }
+        before = now;
+    }
+    assert!((1..=6).contains(&moves), "{moves}");
+}
+
+pub async fn a_clients_summary_goes_before_ours_in_a_window(t: Subject) {
+    let (manager, key) = talked(&t).await;
+    let request = crate::WindowRequest {
+        max_tokens: Some(600),
+        summary: true,
+        ..crate::WindowRequest::default()
+    };
+    let window = async || manager.window(&key, request).await.unwrap().value;
+    let before = window().await;
+    // The prefix has another name then.
+    let put = PutSummary {
+        range: before.summary.unwrap().range,
+        text: "the traveller moved many flights".to_owned(),
+    };
+    manager.put_summary(&key, put).await.unwrap();
+    let theirs = window().await;
+    assert_eq!(theirs.summary.unwrap().kind, SummaryKind::External);
+    assert!(
+        theirs
+            .items
+            .first()
+            .unwrap()
+            .body
+            .contains("the traveller moved many flights")
+    );
+    assert_ne!(theirs.prefix_hash, before.prefix_hash);
+    assert_eq!(theirs.items[1..], before.items[1..]);
+    // Nothing is left out, so there is nothing to summarise.
+    let everything = crate::WindowRequest {
+        max_tokens: Some(100_000),
+        ..request
+    };
+    let everything = manager.window(&key, everything).await.unwrap().value;
+    assert_eq!((everything.summary, everything.omitted), (None, None));
+    let plain = manager
+        .window(
+            &key,
+            crate::WindowRequest {
+                summary: false,
+                ..request
+            },
+        )
+        .await;
+    assert_eq!(plain.unwrap().value.summary, None);
 }
 
 pub async fn what_a_window_leaves_out_is_summarised(t: Subject) {

@@ -64,7 +64,7 @@ pub(super) fn head_of(row: &Row<'_>) -> rusqlite::Result<Head> {
         metadata: JsonObject::trusted(row.get::<_, String>(7)?),
         labels: serde_json::from_str(&labels).map_err(|error| bad_column(8, error))?,
         max_tokens: row.get::<_, i64>(9)?.cast_unsigned(),
-        tokenizer: Tokenizer::parse(&tokenizer)
+        tokenizer: Tokenizer::stored(&tokenizer)
             .ok_or_else(|| bad_column(10, format!("tokenizer {tokenizer:?}")))?,
         truncation: match row.get::<_, Option<String>>(21)? {
             None => AutoTruncation::None,

@@ -66,7 +66,7 @@ pub(super) fn head_of(row: &Row) -> Result<Head> {
         metadata: JsonObject::trusted(get::<String>(row, 7)?),
         labels: get(row, 8)?,
         max_tokens: count(row, 9)?,
-        tokenizer: Tokenizer::parse(&tokenizer)
+        tokenizer: Tokenizer::stored(&tokenizer)
             .ok_or_else(|| damaged(row, 10, &format!("names the tokenizer {tokenizer:?}")))?,
         truncation: match get::<Option<&str>>(row, 21)? {
             None => AutoTruncation::None,

@@ -24,9 +24,24 @@ static ALL: Statement = Statement {
          LEFT JOIN contextkeep.summaries s USING (ctx_no)
          WHERE c.tenant = $1 AND c.id = $2 AND ",
         is_there!("$3"),
-        " ORDER BY s.kind = 'external', s.first_seq, s.last_seq"
+        " ORDER BY s.kind = 'external', s.kind = 'model', s.first_seq, s.last_seq"
     ),
     types: &[Type::TEXT, Type::TEXT, Type::INT8],
+};
+
+/// As above, of one range; the kinds are named so that each is one lookup in the key.
+static OF: Statement = Statement {
+    name: "summaries_of",
+    sql: concat!(
+        "SELECT h.version, s.kind, s.first_seq, s.last_seq, s.created_at, s.tokens, s.source, s.text
+         FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
+         LEFT JOIN contextkeep.summaries s ON s.ctx_no = c.ctx_no AND s.first_seq = $4 AND s.last_seq = $5
+             AND s.kind IN ('extractive', 'model', 'external')
+         WHERE c.tenant = $1 AND c.id = $2 AND ",
+        is_there!("$3"),
+        " ORDER BY s.kind = 'external', s.kind = 'model'"
+    ),
+    types: &[Type::TEXT, Type::TEXT, Type::INT8, Type::INT8, Type::INT8],
 };
 
 /// All summaries of a context, by kind and range, and the version that it has.
@@ -37,6 +52,20 @@ pub(super) async fn all(
 ) -> Read<(Version, Vec<Summary>)> {
     let rows = endpoint
         .query(&ALL, &[&key.tenant.as_str(), &key.id.as_str(), &now.as_micros()])
+        .await?;
+    Ok(summaries_of(&rows))
+}
+
+/// The summaries of exactly this range, by kind, and the version that the context has.
+pub(super) async fn of(
+    endpoint: Arc<Endpoint>,
+    key: &ContextKey,
+    range: SeqRange,
+    now: Timestamp,
+) -> Read<(Version, Vec<Summary>)> {
+    let (tenant, id, now) = (key.tenant.as_str(), key.id.as_str(), now.as_micros());
+    let rows = endpoint
+        .query(&OF, &[&tenant, &id, &now, &int(range.first), &int(range.last)])
         .await?;
     Ok(summaries_of(&rows))
 }
@@ -102,11 +131,41 @@ pub(super) async fn put(
     now: Timestamp,
 ) -> Outcome<()> {
     let head = write::lock(session, key, None, now).await?;
+    put_into(session, head.ctx_no, summary).await
+}
+
+/// Writes a summary, unless there is one of this kind and range or the context has another stream. The lock on the head
+/// keeps two of them apart.
+pub(super) async fn keep(
+    session: &Session,
+    key: &ContextKey,
+    summary: &Summary,
+    stream: u64,
+    now: Timestamp,
+) -> Outcome<Option<Summary>> {
+    let head = write::lock(session, key, None, now).await?;
+    if head.context.stream != stream {
+        return Ok(None);
+    }
+    let (tenant, id, now) = (key.tenant.as_str(), key.id.as_str(), now.as_micros());
+    let range = summary.range;
+    let rows = session
+        .query(&OF, &[&tenant, &id, &now, &int(range.first), &int(range.last)])
+        .await?;
+    let (_, there) = summaries_of(&rows)?;
+    if let Some(there) = there.into_iter().find(|there| there.kind == summary.kind) {
+        return Ok(Some(there));
+    }
+    put_into(session, head.ctx_no, summary).await?;
+    Ok(Some(summary.clone()))
+}
+
+async fn put_into(session: &Session, ctx_no: i64, summary: &Summary) -> Outcome<()> {
     session
         .execute(
             &PUT,
             &[
-                &head.ctx_no,
+                &ctx_no,
                 &summary.kind.as_str(),
                 &int(summary.range.first),
                 &int(summary.range.last),
@@ -118,7 +177,7 @@ pub(super) async fn put(
         )
         .await?;
     session
-        .execute(&MAKE_ROOM, &[&head.ctx_no, &int(PER_CONTEXT_MAX as u64)])
+        .execute(&MAKE_ROOM, &[&ctx_no, &int(PER_CONTEXT_MAX as u64)])
         .await?;
     Ok(())
 }

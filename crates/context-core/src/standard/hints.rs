@@ -4,8 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Tokenizer;
 use crate::id::ContextKey;
+use crate::{Named, Tokenizer};
 
 /// Contexts that are remembered; each has one place, which a later one takes. 32 KiB.
 const PLACES: usize = 4096;
@@ -33,17 +33,14 @@ impl Hints {
         let known = (held & !TOKENIZER == mark && held != 0)
             .then(|| usize::try_from(held & TOKENIZER).ok())
             .flatten();
-        known
-            .and_then(|number| Tokenizer::ALL.get(number).copied())
-            .unwrap_or_default()
+        known.and_then(numbered).unwrap_or_default()
     }
 
     pub(super) fn learn(&self, key: &ContextKey, tokenizer: Tokenizer) {
         if tokenizer == self.guess(key) {
             return;
         }
-        let number = Tokenizer::ALL.iter().position(|known| *known == tokenizer);
-        if let ((Some(slot), mark), Some(number)) = (self.place(key), number) {
+        if let ((Some(slot), mark), Some(number)) = (self.place(key), number(tokenizer)) {
             slot.store(mark | number as u64, Ordering::Relaxed);
         }
     }
@@ -52,6 +49,22 @@ impl Hints {
         let hash = self.hasher.hash_one(key);
         let place = usize::try_from(hash % PLACES as u64).unwrap_or(0);
         (self.slots.get(place), hash & !TOKENIZER)
+    }
+}
+
+/// Those that are built in, then those that the operator has named, as far as a slot has room.
+fn number(tokenizer: Tokenizer) -> Option<usize> {
+    let number = match tokenizer {
+        Tokenizer::Named(named) => Tokenizer::ALL.len() + usize::from(named.number()),
+        known => Tokenizer::ALL.iter().position(|other| *other == known)?,
+    };
+    (number as u64 <= TOKENIZER).then_some(number)
+}
+
+fn numbered(number: usize) -> Option<Tokenizer> {
+    match number.checked_sub(Tokenizer::ALL.len()) {
+        None => Tokenizer::ALL.get(number).copied(),
+        Some(named) => Named::numbered(u8::try_from(named).ok()?).map(Tokenizer::Named),
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) async fn append(
 fn uncounted(request: AppendRequest, tokenizer: Tokenizer, limits: &LimitSettings) -> Result<Append> {
     refuse_empty(&request.items)?;
     check(&request.items, limits)?;
+    tokenizer.require()?;
     let idempotency = request
         .idempotency_key
         .map(|key| fingerprint(key, Write::Append, &request.items));
@@ -103,6 +104,10 @@ async fn write(
     let mut left = Vec::new();
     for (mut one, outcome) in pending.into_iter().zip(written) {
         if let Err(Error::TokenizerMismatch { actual }) = outcome {
+            if let Err(missing) = actual.require() {
+                put(outcomes, one.index, Err(missing));
+                continue;
+            }
             one.append.tokenizer = actual;
             hints.learn(&(tenant, &one.id).into(), actual);
             left.push(one);

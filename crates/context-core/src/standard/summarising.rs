@@ -1,17 +1,13 @@
 //! Summaries: one that was kept, one that goes on from one that was kept, or one from the beginning.
 
-use super::{StandardContextManager, off_the_reactor};
-use crate::error::{Error, Invalid, Result};
+use super::StandardContextManager;
+use crate::Context;
+use crate::error::{Error, Result};
 use crate::id::ContextKey;
-use crate::store::{ItemQuery, Order, SeqRange};
+use crate::store::SeqRange;
+use crate::summarising::{self, Most, Read, off_the_reactor};
 use crate::summary::{self, Kind, PutSummary, Summary, SummaryRequest};
-use crate::window::{self, WindowRequest};
-use crate::{Context, Item, Seq};
-
-/// Items of one page of what is read.
-const PAGE_ITEMS: u32 = 1000;
-/// Bytes of one page.
-const PAGE_BYTES: u64 = 4 * 1024 * 1024;
+use crate::window::WindowRequest;
 
 impl StandardContextManager {
     /// The summary of a range; `None` if nothing was asked for and the window leaves nothing out.
@@ -30,45 +26,44 @@ impl StandardContextManager {
         };
         summary::check(range, &context)?;
         let kept = self.store.summaries(key).await?;
-        // A client's own is the last of the kinds, and is preferred.
         let same = kept.iter().filter(|kept| kept.range == range);
-        if let Some(kept) = same.max_by_key(|kept| kept.kind) {
-            return Ok((context, Some(kept.clone())));
+        let summary = match same.max_by_key(|kept| kept.kind) {
+            Some(kept) => kept.clone(),
+            None => self.extracted(key, &context, range, &kept).await?,
+        };
+        if summary.kind == Kind::Extractive {
+            self.background.improve(key, range);
         }
-        let before = kept
-            .into_iter()
-            .filter(|kept| kept.kind == Kind::Extractive)
-            .filter(|kept| kept.range.first == range.first && kept.range.last < range.last)
-            .max_by_key(|kept| kept.range.last);
+        Ok((context, Some(summary)))
+    }
+
+    /// Makes the extractive summary of a range, and keeps it.
+    async fn extracted(
+        &self,
+        key: &ContextKey,
+        context: &Context,
+        range: SeqRange,
+        kept: &[Summary],
+    ) -> Result<Summary> {
+        let store = self.store.as_ref();
+        let before = summarising::beginning(kept, range).cloned();
         let after = before
             .as_ref()
             .map_or(range.first - 1, |before| before.range.last);
-        let items = self.read_range(key, after, range).await?;
-        if items.is_empty() && before.is_none() {
-            let problem = format!("to last_seq, {} to {}, has no items", range.first, range.last);
-            return Err(Invalid::new("first_seq", problem)
-                .hint("they were truncated or replaced before anybody summarised them")
-                .into());
+        let items = summarising::read(store, key, after, range.last, Most::SUMMARY).await?;
+        refuse_too_much(&items)?;
+        if items.items.is_empty() && before.is_none() {
+            return Err(summarising::nothing(range));
         }
-        let (tokenizer, changed) = (context.tokenizer, context.updated_at);
-        let bytes = items.iter().map(|item| item.body.len()).sum();
-        let made = off_the_reactor(bytes, move || {
-            summary::extended(range, before.as_ref(), &items, tokenizer, changed)
-        })
-        .await?;
-        // A summary that could not be kept is made again.
-        let kept = self.store.put_summary(key, made.clone()).await;
-        let kept = kept.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a summary was not kept");
-            made
-        });
-        Ok((context, Some(kept)))
+        let made = summarising::extended(context, range, before, items).await?;
+        Ok(summarising::keep(store, key, context, made).await)
     }
 
     /// Keeps a client's summary.
     pub(super) async fn supplied(&self, key: &ContextKey, put: PutSummary) -> Result<(Context, Summary)> {
         let context = self.store.head(key).await?;
         put.validate(&context)?;
+        context.tokenizer.require()?;
         let (tokenizer, changed) = (context.tokenizer, context.updated_at);
         let made = off_the_reactor(put.text.len(), move || Summary {
             kind: Kind::External,
@@ -91,40 +86,22 @@ impl StandardContextManager {
             last: omitted.last_seq,
         }))
     }
+}
 
-    /// The items of a range after a seq.
-    ///
-    /// # Errors
-    /// `TooLarge` for more than a window may have.
-    async fn read_range(&self, key: &ContextKey, after: Seq, range: SeqRange) -> Result<Vec<Item>> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let query = ItemQuery {
-                after: items.last().map_or(after, |item| item.seq),
-                before: range.last + 1,
-                order: Order::Ascending,
-                limit: PAGE_ITEMS,
-                bytes_max: PAGE_BYTES,
-            };
-            let page = self.store.items(key, query).await?;
-            bytes += page.items.iter().map(|item| item.body.len() as u64).sum::<u64>();
-            items.extend(page.items);
-            let most = u64::from(window::ITEMS_MAX);
-            let (what, actual, limit) = if items.len() as u64 > most {
-                ("what there is to summarise in items", items.len() as u64, most)
-            } else if bytes > window::BYTES_MAX {
-                ("what there is to summarise in bytes", bytes, window::BYTES_MAX)
-            } else if page.more {
-                continue;
-            } else {
-                return Ok(items);
-            };
-            return Err(Error::TooLarge {
-                what: format!("{what} (ask for its beginning first: the rest goes on from there)").into(),
-                actual,
-                limit,
-            });
-        }
-    }
+/// One text is made of as much as a window may have.
+fn refuse_too_much(read: &Read) -> Result<()> {
+    let most = Most::SUMMARY;
+    let items = read.items.len() as u64;
+    let (what, actual, limit) = if items > most.items {
+        ("what there is to summarise in items", items, most.items)
+    } else if read.bytes > most.bytes {
+        ("what there is to summarise in bytes", read.bytes, most.bytes)
+    } else {
+        return Ok(());
+    };
+    Err(Error::TooLarge {
+        what: format!("{what} (ask for its beginning first: the rest goes on from there)").into(),
+        actual,
+        limit,
+    })
 }

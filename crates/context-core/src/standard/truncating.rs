@@ -70,8 +70,8 @@ impl StandardContextManager {
     async fn oldest_turns(&self, key: &ContextKey, max_tokens: u64) -> Result<(Plan, Version)> {
         let budget = WindowRequest {
             max_tokens: Some(max_tokens),
-            reserve: 0,
             cut: Cut::Tight,
+            ..WindowRequest::default()
         };
         let window = self.assemble(key, budget).await?;
         refuse_bounded(&window, self.limits.item_size.as_u64())?;

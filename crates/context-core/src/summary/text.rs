@@ -19,8 +19,8 @@ const REQUEST: &str = "Last request [";
 const MENTIONED: &str = "Also mentioned: ";
 /// Longest goal and last request, in bytes: no text has more tokens than bytes (X2).
 const SAID_BYTES_MAX: usize = 400;
-/// Tokens that are kept for what is mentioned.
-const MENTIONS_TOKENS: u32 = 450;
+/// Thousandths of a summary's tokens that are kept for what is mentioned.
+const MENTIONS_SHARE: u32 = 450;
 /// How much a mention counts that a person or the model made, against one in a tool's result.
 const SAID_WEIGHT: u32 = 4;
 
@@ -77,7 +77,27 @@ pub fn extract(before: Option<&str>, items: &[Item], tokenizer: Tokenizer) -> St
             parts.mentions.add(mention, weight);
         }
     }
-    parts.into_text(tokenizer)
+    parts.into_text(TOKENS_MAX, tokenizer)
+}
+
+/// The most important of an extractive summary within fewer tokens. Empty if nothing has room.
+pub(crate) fn extract_within(text: &str, limit: u32, tokenizer: Tokenizer) -> String {
+    // What was counted with the rest of a summary is not counted anew: no text has more tokens than bytes.
+    if text.len() as u64 <= u64::from(limit) || tokenizer.count(text) <= limit {
+        return text.to_owned();
+    }
+    let mut parts = read_back(text);
+    for (_, said) in [&mut parts.goal, &mut parts.request].into_iter().flatten() {
+        *said = super::shortened(said, limit / 4, tokenizer);
+    }
+    parts.goal = parts.goal.filter(|(_, said)| !said.is_empty());
+    parts.request = parts.request.filter(|(_, said)| !said.is_empty());
+    let within = parts.into_text(limit, tokenizer);
+    if tokenizer.count(&within) <= limit {
+        within
+    } else {
+        String::new()
+    }
 }
 
 /// The first sentences of a text, on one line.
@@ -135,7 +155,7 @@ impl Parts {
             .extend(sentences::candidates(seq, Role::User, &text));
     }
 
-    fn into_text(self, tokenizer: Tokenizer) -> String {
+    fn into_text(self, limit: u32, tokenizer: Tokenizer) -> String {
         let goal = self
             .goal
             .map(|(seq, text)| (seq, format!("{GOAL}{seq}]: {text}")));
@@ -151,7 +171,8 @@ impl Parts {
             .map(|(_, line)| count(line))
             .sum();
 
-        let mut left = TOKENS_MAX.saturating_sub(fixed).saturating_sub(MENTIONS_TOKENS);
+        let mentions = u32::try_from(u64::from(limit) * u64::from(MENTIONS_SHARE) / 1000).unwrap_or(limit);
+        let mut left = limit.saturating_sub(fixed).saturating_sub(mentions);
         let shown = [&goal, &request].map(|line| line.as_ref().map(|(seq, _)| *seq));
         let wanted = goal.as_ref().map_or("", |(_, line)| line);
         let mut chosen: Vec<(Seq, String)> = Vec::new();
@@ -178,13 +199,13 @@ impl Parts {
         lines.extend(chosen.into_iter().map(|(_, line)| line));
         lines.extend(request.map(|(_, line)| line));
         let text = lines.join("\n");
-        with_mentions(text, self.mentions, tokenizer)
+        with_mentions(text, self.mentions, limit, tokenizer)
     }
 }
 
 /// Adds what is mentioned and not in the text yet, as far as there is room (X2).
-fn with_mentions(text: String, mentions: Mentions, tokenizer: Tokenizer) -> String {
-    let mut left = TOKENS_MAX.saturating_sub(tokenizer.count(&text).saturating_add(8));
+fn with_mentions(text: String, mentions: Mentions, limit: u32, tokenizer: Tokenizer) -> String {
+    let mut left = limit.saturating_sub(tokenizer.count(&text).saturating_add(8));
     let mut named: Vec<String> = Vec::new();
     for mention in mentions.ranked() {
         let cost = tokenizer.count(&format!(", {mention}"));
@@ -200,7 +221,7 @@ fn with_mentions(text: String, mentions: Mentions, tokenizer: Tokenizer) -> Stri
     while !named.is_empty() {
         let whole = format!("{text}{separator}{MENTIONED}{}", named.join(", "));
         // Counts of pieces are nearly those of the whole, not quite.
-        if tokenizer.count(&whole) <= TOKENS_MAX {
+        if tokenizer.count(&whole) <= limit {
             return whole;
         }
         named.pop();

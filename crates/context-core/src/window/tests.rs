@@ -1,5 +1,6 @@
 mod formats;
 mod properties;
+mod summarised;
 
 use std::sync::Arc;
 

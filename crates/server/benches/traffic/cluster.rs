@@ -33,7 +33,10 @@ impl Cluster {
             }
         }
         let process = Process::serve(folder.path(), &json!({ "context_manager": manager }));
-        Server { process, _folder: folder }
+        Server {
+            process,
+            _folder: folder,
+        }
     }
 }
 
@@ -44,7 +47,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(process: Process, folder: tempfile::TempDir) -> Self {
-        Self { process, _folder: folder }
+        Self {
+            process,
+            _folder: folder,
+        }
     }
 
     pub(crate) async fn connect(&self) -> Connection {
@@ -70,7 +76,8 @@ impl Server {
         let mut connection = self.connect().await;
         let text = connection.send(&self.get("/metrics")).await;
         let count = |name: &str| {
-            let series = format!("contextkeep_core_statement_duration_seconds_count{{statement=\"{name}\"}} ");
+            let series =
+                format!("contextkeep_core_statement_duration_seconds_count{{statement=\"{name}\"}} ");
             let line = text.lines().find_map(|line| line.strip_prefix(&series));
             line.map_or(0, |value| value.parse::<u64>().unwrap())
         };

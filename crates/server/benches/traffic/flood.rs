@@ -11,7 +11,8 @@ const ITEM_BYTES: usize = 16 << 10;
 const MAX_MIB: u64 = 64;
 
 pub(crate) async fn run() {
-    let settings = json!({"context_manager": {"cache": {"in_memory": {"max_bytes": format!("{MAX_MIB}MiB")}}}});
+    let settings =
+        json!({"context_manager": {"cache": {"in_memory": {"max_bytes": format!("{MAX_MIB}MiB")}}}});
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let server = Server::new(Process::serve(folder.path(), &settings), folder);
     let mut connection = server.connect().await;
@@ -51,7 +52,10 @@ pub(crate) async fn run() {
 /// Mebibytes that the system counts as the server's.
 fn resident(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     kib >> 10
 }

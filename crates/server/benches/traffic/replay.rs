@@ -52,7 +52,11 @@ pub(crate) async fn run(conversations: &[Conversation]) {
 }
 
 /// Statements that read, keys in Redis, and bytes of them.
-async fn statements(conversations: &[Conversation], ratio: usize, settings: &serde_json::Value) -> (u64, usize, u64) {
+async fn statements(
+    conversations: &[Conversation],
+    ratio: usize,
+    settings: &serde_json::Value,
+) -> (u64, usize, u64) {
     let cluster = Cluster::start();
     let servers = [cluster.serve(settings), cluster.serve(settings)];
     let mut connections = [servers[0].connect().await, servers[1].connect().await];
@@ -61,7 +65,11 @@ async fn statements(conversations: &[Conversation], ratio: usize, settings: &ser
         connections[0].send(&servers[0].post("/v1/contexts", &new)).await;
     }
     let before = servers[0].reads().await + servers[1].reads().await;
-    let turns = conversations.iter().map(|one| one.messages.len()).max().unwrap_or(0);
+    let turns = conversations
+        .iter()
+        .map(|one| one.messages.len())
+        .max()
+        .unwrap_or(0);
     // Turn by turn, so that all conversations go on at the same time.
     for turn in 0..turns {
         for conversation in conversations {
@@ -71,7 +79,9 @@ async fn statements(conversations: &[Conversation], ratio: usize, settings: &ser
             let writer = turn % 2;
             let items = json!({ "items": [message] }).to_string();
             let path = format!("/v1/contexts/{}/items", conversation.id);
-            connections[writer].send(&servers[writer].post(&path, &items)).await;
+            connections[writer]
+                .send(&servers[writer].post(&path, &items))
+                .await;
             let path = format!("/v1/contexts/{}/window", conversation.id);
             for read in 0..ratio {
                 let reader = read % 2;

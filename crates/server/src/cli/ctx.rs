@@ -69,6 +69,9 @@ enum Command {
         /// `items` as they were sent, or ready for a provider: `openai.chat`, `openai.responses`, `anthropic`
         #[arg(long, default_value = "items", value_parser = parse_format)]
         format: Format,
+        /// Put a summary of what is left out into its place
+        #[arg(long)]
+        summary: bool,
     },
     /// Page through items
     Items {
@@ -152,10 +155,12 @@ impl Ctx {
                 max_tokens,
                 reserve,
                 format,
+                summary,
             } => {
                 let request = WindowRequest {
                     max_tokens,
                     reserve,
+                    summary,
                     ..WindowRequest::default()
                 };
                 let window = manager.window(&key(id), request).await?;

@@ -66,7 +66,7 @@ pub(super) async fn window(
         request = WindowRequest {
             max_tokens: Some(next),
             reserve: 0,
-            cut: request.cut,
+            ..request
         };
     }
     Err(Fault::ResultTooLarge {

@@ -177,6 +177,16 @@ impl From<Omitted> for OmittedView {
     }
 }
 
+/// Which of the items or messages summarises what is omitted.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PlacedView {
+    kind: &'static str,
+    tokens: u32,
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+}
+
 /// A window.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct WindowView<'a> {
@@ -198,6 +208,8 @@ pub(super) struct WindowView<'a> {
     /// What is not here; absent if everything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<OmittedView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<PlacedView>,
     /// Equal while the beginning stays: the older window is then a prefix of the newer.
     prefix_hash: &'a str,
     /// The oldest item that is neither instruction nor pinned.
@@ -228,6 +240,7 @@ impl<'a> WindowView<'a> {
             input: None,
             system: None,
             omitted: window.omitted.map(OmittedView::from),
+            summary: None,
             prefix_hash: &window.prefix_hash,
             cut_seq: window.cut_seq,
             cache_breakpoints: Vec::new(),
@@ -265,6 +278,12 @@ impl<'a> WindowView<'a> {
                     .extend(rendered.reasons.iter().map(|reason| reason.as_str()));
             }
         }
+        self.summary = window.summary.map(|placed| PlacedView {
+            kind: placed.kind.as_str(),
+            tokens: placed.tokens,
+            seq: placed.seq,
+            index: window.summary_index(rendered),
+        });
         let breakpoints = window.breakpoints(rendered).into_iter();
         self.cache_breakpoints = breakpoints
             .map(|(seq, index)| BreakpointView { seq, index })

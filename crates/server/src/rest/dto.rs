@@ -77,7 +77,7 @@ impl CreateContext<'_> {
 fn tokenizer(name: &str) -> Result<Tokenizer> {
     Tokenizer::parse(name).ok_or_else(|| {
         Invalid::new("tokenizer", format!("{name:?} is not a tokenizer"))
-            .hint("use o200k_base, cl100k_base, claude_estimate, gemini_estimate or estimate")
+            .hint("use o200k_base, cl100k_base, claude_estimate, gemini_estimate, estimate, or one that the operator has named")
             .into()
     })
 }

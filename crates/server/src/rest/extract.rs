@@ -205,6 +205,18 @@ impl Params {
             .transpose()
     }
 
+    /// `true` or `false`; not if not said.
+    pub(super) fn flag(&mut self, key: &'static str) -> Result<bool, Problem> {
+        match self.one(key)?.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => {
+                let invalid = Invalid::new(key, format!("{other:?} is neither true nor false"));
+                Err(Error::from(invalid).into())
+            }
+        }
+    }
+
     /// How many entries a page has: from 1 to `max`, `default` if not said.
     pub(super) fn limit(&mut self, default: u32, max: u32) -> Result<u32, Problem> {
         match self.number("limit")? {

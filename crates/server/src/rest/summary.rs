@@ -30,7 +30,8 @@ struct AnswerBody<'summary> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Summary)]
 struct SummaryBody<'summary> {
-    /// `extractive`: made here of sentences that were said, without any model. `external`: put by a client.
+    /// `extractive`: made of sentences that were said, without any model. `model`: written by the model that the operator
+    /// has configured. `external`: put by a client.
     kind: &'static str,
     first_seq: u64,
     last_seq: u64,
@@ -72,8 +73,9 @@ struct Put {
 /// Read a summary of a range, or of what the context's own window leaves out.
 ///
 /// Made of sentences that were said and of what was mentioned (ids, amounts, dates, paths, addresses), at most 1000
-/// tokens, without any model; kept, and gone on from when the range has grown. A summary that a client put for exactly this
-/// range is preferred. It stays when the range is truncated.
+/// tokens, without any model; kept, and gone on from when the range has grown. If the operator has configured a model, it is
+/// asked for a better one in the background, which a later request gets (`kind` says which it is). A summary that a client
+/// put for exactly this range is preferred to both. It stays when the range is truncated.
 #[utoipa::path(get, path = "/v1/contexts/{id}/summary", tag = "items",
     params(
         ("id" = String, Path),

@@ -26,13 +26,19 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
 ///
 /// Its beginning stays put while the context grows, so that a provider's prompt cache keeps hitting, and then jumps; with
 /// `cut=tight` the window is as full as it can be, and its beginning moves with nearly every turn.
+///
+/// With `summary=true` a summary of what is left out stands in its place, as a message of the user: in `items` with the seq
+/// of the newest item that is left out. A quarter of the budget is set aside for it, at most 1064 tokens; a longer one is
+/// cut at its end. It stays the same until the cut moves or a model's or a client's summary of the same range takes the
+/// place of the one made of sentences; `prefix_hash` says so. Put yours for the range that `omitted` names.
 #[utoipa::path(get, path = "/v1/contexts/{id}/window", tag = "items",
     params(
         ("id" = String, Path),
         ("max_tokens" = Option<u64>, Query, description = "The budget; the context's own if absent"),
         ("reserve" = Option<u64>, Query, description = "Tokens of the budget that the answer will need"),
         ("format" = Option<String>, Query, description = "`items` (the default) as they were sent, `openai.chat`, `openai.responses` or `anthropic`: ready to be sent to the provider"),
-        ("cut" = Option<String>, Query, description = "`sticky` (the default) or `tight`")),
+        ("cut" = Option<String>, Query, description = "`sticky` (the default) or `tight`"),
+        ("summary" = Option<bool>, Query, description = "Whether a summary of what is left out is to stand in its place; `false` by default")),
     responses((status = 200, body = WindowBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
 async fn window(State(rest): State<Rest>, Key(key): Key, params: Params) -> Answered {
     let asked = asked(params)?;
@@ -64,11 +70,13 @@ pub(super) fn asked(mut params: Params) -> Result<Asked, Problem> {
             return Err(Error::from(invalid).into());
         }
     };
+    let summary = params.flag("summary")?;
     params.finish()?;
     let request = WindowRequest {
         max_tokens,
         reserve,
         cut,
+        summary,
     };
     Ok(Asked { request, format })
 }
@@ -125,6 +133,10 @@ pub(crate) struct WindowBody {
     /// Tokens of the items, as they were counted when they came.
     tokens: u64,
     omitted: Option<OmittedBody>,
+    /// The summary of what is left out, which is one of the items or messages; only with `summary=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    summary: Option<PlacedBody>,
     /// Names the window's beginning: of two windows of one context with the same name the older is a prefix of the newer.
     prefix_hash: String,
     /// The oldest item that is in for its place; null if all are instructions or pinned.
@@ -132,8 +144,8 @@ pub(crate) struct WindowBody {
     /// Where a provider's cache breakpoint is best put, at most four.
     cache_breakpoints: Vec<BreakpointBody>,
     version: u64,
-    /// `everything_fits`, `cut_at_turn`, `cut_inside_turn`, `kept_pinned`, `cut_kept`, `estimated_tokens`; of a
-    /// provider's format also `reasoning_dropped`, `unanswered_call_dropped`, `result_without_call_dropped`,
+    /// `everything_fits`, `cut_at_turn`, `cut_inside_turn`, `kept_pinned`, `cut_kept`, `estimated_tokens`; with
+    /// `summary=true` also `summary_pending` (it is being made: ask again) and `summary_left_out` (no room); of a provider's format also `reasoning_dropped`, `unanswered_call_dropped`, `result_without_call_dropped`,
     /// `opaque_dropped`, `error_flag_dropped`, `opening_added`.
     reasons: Vec<String>,
 }
@@ -145,6 +157,19 @@ pub(crate) struct BreakpointBody {
     /// The last item before it.
     seq: u64,
     /// Where that is in `items`, `messages` or `input`; null for the end of `system`.
+    index: Option<u64>,
+}
+
+/// Where a window has a summary of what `omitted` names.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PlacedSummary)]
+pub(crate) struct PlacedBody {
+    /// `extractive`, `model` or `external`.
+    kind: String,
+    tokens: u64,
+    /// The seq that it bears among `items`: that of the newest item that is left out.
+    seq: u64,
+    /// Where it is in `items`, `messages` or `input`; of messages that were put together, the one that it is part of.
     index: Option<u64>,
 }
 
@@ -162,7 +187,7 @@ pub(crate) struct OmittedBody {
 pub(crate) mod write {
     use std::io::Write as _;
 
-    use contextkeep_core::window::{Format, Rendered, Window};
+    use contextkeep_core::window::{Format, Placed, Rendered, Window};
 
     use crate::rest::dto::write::{capacity, each, item, number, string};
 
@@ -185,6 +210,9 @@ pub(crate) mod write {
                 omitted.first_seq, omitted.last_seq, omitted.items, omitted.tokens
             )
             .expect("invariant: writing to memory does not fail"),
+        }
+        if let Some(placed) = &window.summary {
+            summary(&mut out, placed, window.summary_index(rendered.as_ref()));
         }
         out.extend_from_slice(b",\"prefix_hash\":");
         string(&mut out, &window.prefix_hash);
@@ -213,6 +241,18 @@ pub(crate) mod write {
         });
         out.push(b'}');
         out
+    }
+
+    fn summary(out: &mut Vec<u8>, placed: &Placed, index: Option<usize>) {
+        out.extend_from_slice(b",\"summary\":{\"kind\":");
+        string(out, placed.kind.as_str());
+        for (name, value) in [("tokens", u64::from(placed.tokens)), ("seq", placed.seq)] {
+            out.push(b',');
+            number(out, name, value);
+        }
+        out.extend_from_slice(b",\"index\":");
+        nullable(out, index.map(|index| index as u64));
+        out.push(b'}');
     }
 
     fn messages(out: &mut Vec<u8>, format: Format, rendered: &Rendered) {

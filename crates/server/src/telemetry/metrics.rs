@@ -5,6 +5,7 @@
 
 mod cached;
 mod observed;
+mod summaries;
 mod table;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::table::REQUEST_DURATION;
 use crate::caching::Caching;
+use crate::summaries::Summaries;
 
 /// Time between two looks at what the store counted, so that little has to be caught up with at a time.
 const ROUND: Duration = Duration::from_secs(5);
@@ -33,6 +35,7 @@ const REQUEST_LIMITS: [f64; 12] = [
 pub struct Metrics {
     handle: Handle,
     caching: Option<Arc<Caching>>,
+    summaries: Summaries,
     /// Calls and microseconds of each bucket of each statement, as far as they were taken over.
     seen: Mutex<HashMap<&'static str, [(u64, Duration); insight::BUCKETS]>>,
 }
@@ -51,7 +54,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Somebody keeps them already.
-    pub fn install(caching: Option<Arc<Caching>>) -> anyhow::Result<Self> {
+    pub fn install(caching: Option<Arc<Caching>>, summaries: Summaries) -> anyhow::Result<Self> {
         let statements = insight::limits().map(|limit| limit.as_secs_f64());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.name.to_owned()), &REQUEST_LIMITS)?
@@ -68,6 +71,7 @@ impl Metrics {
         Ok(Self {
             handle,
             caching,
+            summaries,
             seen: Mutex::default(),
         })
     }
@@ -82,6 +86,7 @@ impl Metrics {
         if let Some(caching) = &self.caching {
             cached::observe(caching);
         }
+        summaries::observe(&self.summaries);
         if let Some(insight) = insight {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             observed::servers(insight);

@@ -69,6 +69,14 @@ macro_rules! around {
                 let $write = $self.$name.put_summary(key, summary);
                 $writing
             }
+            async fn summaries_of(&$self, key: &ContextKey, range: SeqRange) -> Result<Vec<Summary>> {
+                let $read = $self.$name.summaries_of(key, range);
+                $reading
+            }
+            async fn keep_summary(&$self, key: &ContextKey, summary: Summary, stream: u64) -> Result<Option<Summary>> {
+                let $write = $self.$name.keep_summary(key, summary, stream);
+                $writing
+            }
             async fn list(&$self, tenant: &TenantId, query: ListQuery) -> Result<ContextPage> {
                 let $read = $self.$name.list(tenant, query);
                 $reading
@@ -209,6 +217,9 @@ impl ContextStore for Promoted {
         unreachable!("not part of the case")
     }
     async fn put_summary(&self, _: &ContextKey, _: Summary) -> Result<Summary> {
+        unreachable!("not part of the case")
+    }
+    async fn keep_summary(&self, _: &ContextKey, _: Summary, _: u64) -> Result<Option<Summary>> {
         unreachable!("not part of the case")
     }
     async fn list(&self, _: &TenantId, _: ListQuery) -> Result<ContextPage> {

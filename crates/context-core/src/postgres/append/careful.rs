@@ -160,7 +160,7 @@ fn decide(job: &Job, append: &Append, row: &Row) -> Result<Decided> {
         "tokenizer" => {
             let name: &str = get(row, 7)?;
             Error::TokenizerMismatch {
-                actual: Tokenizer::parse(name).ok_or_else(|| Error::StorageDamaged {
+                actual: Tokenizer::stored(name).ok_or_else(|| Error::StorageDamaged {
                     detail: format!("context {:?} names the tokenizer {name:?}", job.key.id),
                 })?,
             }

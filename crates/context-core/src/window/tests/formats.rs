@@ -1,6 +1,6 @@
 //! Rendering: examples of each conversion, and planted violations for the checker.
 
-mod generated;
+pub(super) mod generated;
 
 use serde_json::{Value, json};
 

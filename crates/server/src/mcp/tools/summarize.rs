@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Serialize, JsonSchema)]
 struct SummaryView<'a> {
-    /// extractive or external (a client's own).
+    /// extractive (sentences that were said), model (the operator's), or external (a client's own).
     kind: &'static str,
     first_seq: u64,
     last_seq: u64,
@@ -49,7 +49,7 @@ pub(super) fn tool() -> Tool {
         "context_summarize",
         "Summarize a context",
         "Get a short summary of what context_window leaves out, or of a range: sentences that were said, ids, amounts, \
-         dates and paths. Or keep your own by sending text.",
+         dates and paths; a model's, if the server has one, at a later call. Or keep your own by sending text.",
         &Effect::Adds { idempotent: true },
     )
 }

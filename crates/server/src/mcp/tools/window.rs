@@ -27,6 +27,8 @@ struct Arguments {
     format: Option<FormatName>,
     /// sticky (default) keeps the beginning while the context grows, for prompt caches; tight fills the budget.
     cut: Option<CutName>,
+    /// true puts a summary of what is left out into its place; false is the default.
+    summary: Option<bool>,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
@@ -86,6 +88,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         max_tokens: arguments.max_tokens,
         reserve: arguments.reserve.unwrap_or(0),
         cut: arguments.cut.map_or_else(Cut::default, Cut::from),
+        summary: arguments.summary.unwrap_or(false),
     };
     let format = arguments.format.map_or_else(Format::default, Format::from);
     fit::window(call.manager, &key, request, format, call.chars_max).await

@@ -17,7 +17,7 @@ const HEALTH: [MemberState; 5] = [
     MemberState::Suspect,
     MemberState::Down,
 ];
-const BREAKER: [breaker::State; 5] = [
+pub(super) const BREAKER: [breaker::State; 5] = [
     breaker::State::Closed,
     breaker::State::Open,
     breaker::State::HalfOpen,

@@ -6,7 +6,7 @@ use super::*;
 
 /// One exchange of a conversation, in some dialect: bodies without ids of calls, which are numbered later.
 #[derive(Clone, Debug)]
-enum Exchange {
+pub(in crate::window::tests) enum Exchange {
     User(Format, usize),
     System,
     Pinned,
@@ -17,7 +17,7 @@ enum Exchange {
     Opaque(Format),
 }
 
-fn any_exchange() -> impl Strategy<Value = Exchange> {
+pub(in crate::window::tests) fn any_exchange() -> impl Strategy<Value = Exchange> {
     let dialect = || prop::sample::select(&RENDERED[..]);
     let calls = (dialect(), 1..4usize, 0..8usize, any::<bool>());
     prop_oneof![
@@ -118,7 +118,7 @@ fn bodies(exchange: &Exchange, number: usize) -> Vec<Value> {
     }
 }
 
-fn all(exchanges: &[Exchange]) -> Vec<Value> {
+pub(in crate::window::tests) fn all(exchanges: &[Exchange]) -> Vec<Value> {
     exchanges
         .iter()
         .enumerate()
