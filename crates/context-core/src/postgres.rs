@@ -509,7 +509,9 @@ impl ContextStore for PgContextStore {
         self.ready()?;
         let (query, now) = (&query, self.clock.now());
         self.reads
-            .many(|session| async move { read::list(&session, tenant, query, now).await })
+            .list(tenant, |session| async move {
+                read::list(&session, tenant, query, now).await
+            })
             .await
     }
 

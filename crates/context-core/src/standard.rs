@@ -244,7 +244,12 @@ impl ContextManager for StandardContextManager {
                 .hint(format!("no context has more than {LABELS_MAX} labels"))
                 .into());
         }
-        self.store.list(tenant, query).await.map(answer)
+        let page = self.store.list(tenant, query).await?;
+        // A head from memory is measured by versions only, and may not be older than what was listed (G4).
+        for context in &page.contexts {
+            note(&(tenant, &context.id).into(), context.version);
+        }
+        Ok(answer(page))
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
