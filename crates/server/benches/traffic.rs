@@ -4,6 +4,7 @@
 //! Statements, loads and bytes are counts and the same on any machine; the throughput of several servers is not, and shares
 //! the processors with the database, with Redis and with the clients.
 #![expect(
+    clippy::cast_precision_loss,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -260,7 +260,7 @@ impl Lane {
         let member = self.servers.primary_member();
         let primary = &member.endpoint;
         let entered = member.enter().await.map_err(Error::from)?;
-        let session = match primary.session().await {
+        let session = match member.while_it_answers(primary.session()).await {
             Ok(session) => session,
             Err(fault) => {
                 entered.end_by(Some(&fault));
@@ -268,7 +268,8 @@ impl Lane {
                 return Err(Failure::Refused(fault.into()));
             }
         };
-        let outcomes = fresh::commit(&session, group, self.settings.synchronous_commit).await;
+        let commit = fresh::commit(&session, group, self.settings.synchronous_commit);
+        let outcomes = member.while_it_answers(commit).await;
         entered.end_by(Failure::fault(&outcomes));
         let outcomes = outcomes.inspect_err(|failure| match failure {
             Failure::Fault(fault) if !fault.is_not_applied() => self.servers.notice(primary, fault),
@@ -320,7 +321,7 @@ impl Lane {
             let session: Session = primary.session().await?;
             careful::commit(&session, jobs, self.settings.synchronous_commit).await
         };
-        let outcomes = committed.await;
+        let outcomes = member.while_it_answers(committed).await;
         entered.end_by(Failure::fault(&outcomes));
         let outcomes = outcomes.inspect_err(|failure| {
             if let Failure::Fault(fault) = failure {

@@ -103,7 +103,7 @@ where
         let member = servers.primary_member();
         let primary = &member.endpoint;
         let entered = member.enter().await?;
-        let outcome = attempt(primary.clone()).await;
+        let outcome = member.while_it_answers(attempt(primary.clone())).await;
         entered.end_by(Failure::fault(&outcome));
         match outcome {
             Ok(value) => return Ok(value),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::super::gate::{Entered, Gate};
@@ -17,6 +17,8 @@ pub(crate) struct Member {
     /// Has it looked at before its time.
     pub(super) wake: Notify,
     seen: RwLock<Seen>,
+    /// Whether it is down and answers no look.
+    silence: watch::Sender<bool>,
 }
 
 /// How a server was last seen.
@@ -43,6 +45,7 @@ impl Member {
             gate,
             wake: Notify::new(),
             seen: RwLock::default(),
+            silence: watch::Sender::new(false),
         }
     }
 
@@ -52,11 +55,34 @@ impl Member {
     /// # Errors
     /// As [`Gate::enter`].
     pub(crate) async fn enter(&self) -> Result<Entered, Fault> {
-        let seen = self.seen();
-        if seen.silent && seen.health.state == State::Down && self.gate.is_enabled() {
+        if *self.silence.borrow() && self.gate.is_enabled() {
             return Err(self.gate.turned_away(Kind::Open, Some(super::prober::PAUSE_MAX)));
         }
         self.gate.enter().await
+    }
+
+    /// Runs a call on it as the primary, and gives it up when the server falls silent: what it did is unknown then.
+    ///
+    /// # Errors
+    /// The call's own, or `TimedOut`.
+    pub(crate) async fn while_it_answers<T, E: From<Fault>>(
+        &self,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        if !self.gate.is_enabled() {
+            return call.await;
+        }
+        let mut silence = self.silence.subscribe();
+        tokio::select! {
+            biased;
+            result = call => result,
+            // An error would mean that the sender is gone, which `self` holds.
+            Ok(_) = silence.wait_for(|silent| *silent) => Err(Fault::new(
+                Kind::TimedOut,
+                "the primary stopped answering while it worked on this",
+            )
+            .into()),
+        }
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -65,5 +91,8 @@ impl Member {
 
     pub(super) fn see(&self, seen: Seen) {
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        let silent = seen.silent && seen.health.state == State::Down;
+        self.silence
+            .send_if_modified(|known| std::mem::replace(known, silent) != silent);
     }
 }

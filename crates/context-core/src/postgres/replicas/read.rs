@@ -110,7 +110,7 @@ impl Replicas {
     {
         let member = self.primary_member();
         let entered = member.enter().await?;
-        let result = op(member.endpoint.clone()).await;
+        let result = member.while_it_answers(op(member.endpoint.clone())).await;
         entered.end(&result);
         match result {
             Ok(value) => Ok(Served {
