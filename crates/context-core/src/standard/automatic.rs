@@ -4,7 +4,8 @@
 //! - **U2** One context is truncated by one task at a time; an append meanwhile has it look once more.
 //! - **U3** At most [`RUNNING_MAX`] truncations run and [`MARKS_MAX`] contexts are remembered; beyond that an append does
 //!   nothing here.
-//! - **U4** A context whose truncation failed has a rest of [`REST`]: what must stay may be over the budget for good.
+//! - **U4** A context whose truncation failed has a rest of [`REST`]: what must stay may be over the budget for good. One
+//!   that others changed each time has none: the next append tries again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -144,7 +145,9 @@ impl StandardContextManager {
                 if let Err(error) = &outcome {
                     tracing::debug!(%error, "a context over its budget was not truncated; a later append tries again");
                 }
-                if automatic.ends(key, outcome.is_ok(), Instant::now()) {
+                // A race that was lost says nothing of the next one.
+                let lost = matches!(outcome, Err(Error::VersionMismatch { .. }));
+                if automatic.ends(key, lost || outcome.is_ok(), Instant::now()) {
                     return;
                 }
             }
