@@ -127,8 +127,11 @@ fn hit(id: &str, seq: Seq) -> (String, Seq) {
 
 pub async fn what_is_nearest_comes_first(t: Subject) {
     let (a, b) = (t.create("a").await, t.create("b").await);
-    t.append(&a, &[&said("booking a flight to Paris"), &said("the weather is fine")])
-        .await;
+    t.append(
+        &a,
+        &[&said("booking a flight to Paris"), &said("the weather is fine")],
+    )
+    .await;
     t.append(&b, &[&said("a flight was booked to Paris"), &said("xyzzy")])
         .await;
     assert_eq!(t.embed_all(&model("m")).await, 4);
@@ -141,7 +144,11 @@ pub async fn what_is_nearest_comes_first(t: Subject) {
     assert!(page.hits[0].snippet.contains("«Paris»"), "{page:?}");
     assert_eq!((page.scanned, page.cut_off, page.lag_items), (4, false, 0));
     assert_eq!(t.near("xyzzy", Some("b")).await[0], hit("b", 2));
-    assert_eq!(t.near("xyzzy", Some("a")).await.len(), 2, "inside one context only");
+    assert_eq!(
+        t.near("xyzzy", Some("a")).await.len(),
+        2,
+        "inside one context only"
+    );
     let mut second = nearest("the weather is fine", None);
     (second.search.offset, second.search.limit) = (1, 2);
     let all = t.near("the weather is fine", None).await;
@@ -189,7 +196,10 @@ pub async fn nearest_filters_and_says_when_it_stops(t: Subject) {
         assert!(page.hits.iter().all(|hit| query.search.admits(&hit.item)));
     }
     // The oldest are those that are not looked at.
-    for (inside, newest) in [(None, [hit("a", 15), hit("b", 15)]), (Some("a"), [hit("a", 14), hit("a", 15)])] {
+    for (inside, newest) in [
+        (None, [hit("a", 15), hit("b", 15)]),
+        (Some("a"), [hit("a", 14), hit("a", 15)]),
+    ] {
         let cut = NearestQuery {
             scan_max: 2,
             ..nearest("flight", inside)
@@ -197,7 +207,10 @@ pub async fn nearest_filters_and_says_when_it_stops(t: Subject) {
         let page = t.near_with(&t.tenant, cut).await;
         let mut seen = found(&page);
         seen.sort();
-        assert_eq!((seen.as_slice(), page.scanned, page.cut_off), (&newest[..], 2, true));
+        assert_eq!(
+            (seen.as_slice(), page.scanned, page.cut_off),
+            (&newest[..], 2, true)
+        );
     }
     let exactly = NearestQuery {
         scan_max: 30,
@@ -249,7 +262,11 @@ pub async fn items_are_claimed_once(t: Subject) {
     assert_eq!(t.vectors().lacking(&m).await.unwrap(), 3);
     t.clock.advance(LEASE * 2);
     let lots = t.claimed(&m, 2).await;
-    assert_eq!((items_in(&lots), lots[0].ends), (2, false), "it was not brought to its end");
+    assert_eq!(
+        (items_in(&lots), lots[0].ends),
+        (2, false),
+        "it was not brought to its end"
+    );
     let text = |seq, text: &str| Text {
         seq,
         text: text.to_owned(),
@@ -258,13 +275,20 @@ pub async fn items_are_claimed_once(t: Subject) {
     let undone = lots.into_iter().map(Lot::undone).collect();
     t.vectors().fill(&m, undone).await.unwrap();
     let lots = t.claimed(&m, 2).await;
-    assert_eq!(items_in(&lots), 2, "what was given back is there for the next one");
+    assert_eq!(
+        items_in(&lots),
+        2,
+        "what was given back is there for the next one"
+    );
     let done: Vec<Filled> = lots.into_iter().map(filled).collect();
     t.vectors().fill(&m, done.clone()).await.unwrap();
     t.vectors().fill(&m, done).await.unwrap();
     assert_eq!(t.vectors().lacking(&m).await.unwrap(), 1);
     let lots = t.claimed(&m, 2).await;
-    assert_eq!((items_in(&lots), lots[0].items[0].seq, lots[0].ends), (1, 3, true));
+    assert_eq!(
+        (items_in(&lots), lots[0].items[0].seq, lots[0].ends),
+        (1, 3, true)
+    );
     // Somebody appends while the last ones are embedded.
     t.append(&a, &[&said("four")]).await;
     t.store.settle().await.unwrap();
@@ -274,7 +298,8 @@ pub async fn items_are_claimed_once(t: Subject) {
     assert_eq!(t.vectors().lacking(&m).await.unwrap(), 0);
     assert_eq!(t.near("two", None).await.len(), 4, "each once");
     // Large items come one at a time.
-    t.append(&a, &[&said(&"x".repeat(1000)), &said(&"y".repeat(1000))]).await;
+    t.append(&a, &[&said(&"x".repeat(1000)), &said(&"y".repeat(1000))])
+        .await;
     t.store.settle().await.unwrap();
     let small = Claim {
         bytes_max: 500,
@@ -319,9 +344,16 @@ pub async fn models_do_not_mix(t: Subject) {
         dimensions: 8,
         ..model("m")
     };
-    assert_eq!(items_in(&t.claimed(&resized, 10).await), 2, "as has one of another size");
+    assert_eq!(
+        items_in(&t.claimed(&resized, 10).await),
+        2,
+        "as has one of another size"
+    );
     t.append(&key, &[&said("three")]).await;
-    assert_eq!((t.embed_all(&model("m")).await, t.embed_all(&model("other")).await), (1, 2));
+    assert_eq!(
+        (t.embed_all(&model("m")).await, t.embed_all(&model("other")).await),
+        (1, 2)
+    );
 }
 
 pub async fn vectors_stay_with_their_tenant(t: Subject) {
@@ -352,7 +384,11 @@ pub async fn vectors_go_with_their_items(t: Subject) {
     t.embed_all(&m).await;
     let fork = t.store.fork(&a, 2, new("f")).await.unwrap();
     let fork = ContextKey::new(t.tenant.clone(), fork.context.id);
-    assert_eq!(t.embed_all(&m).await, 0, "a fork shares the vectors of what it shares");
+    assert_eq!(
+        t.embed_all(&m).await,
+        0,
+        "a fork shares the vectors of what it shares"
+    );
     assert_eq!(t.near("two", Some("f")).await, [hit("f", 2), hit("f", 1)]);
     assert_eq!(t.near("two", None).await.len(), 4, "each item once");
     t.append(&fork, &[&said("five")]).await;
@@ -397,7 +433,8 @@ pub async fn vectors_go_with_their_items(t: Subject) {
 
 pub async fn models_that_nobody_uses_are_forgotten(t: Subject) {
     let key = t.create("a").await;
-    t.append(&key, &[&said("one"), &said("two"), &said("three")]).await;
+    t.append(&key, &[&said("one"), &said("two"), &said("three")])
+        .await;
     t.embed_all(&model("old")).await;
     let old = NearestQuery {
         model: model("old"),
@@ -437,7 +474,10 @@ pub async fn fillers_at_once_do_nothing_twice(t: Subject) {
             if lots.is_empty() {
                 return items;
             }
-            items.extend(lots.iter().flat_map(|lot| lot.items.iter().map(|item| (lot.stream, item.seq))));
+            items.extend(
+                lots.iter()
+                    .flat_map(|lot| lot.items.iter().map(|item| (lot.stream, item.seq))),
+            );
             tokio::task::yield_now().await;
             let done = lots.into_iter().map(filled).collect();
             t.vectors().fill(&m, done).await.unwrap();

@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
 use super::rows::{self, ITEM_COLUMNS, int, item_of, rid, seq_of, stream_of};
-use super::{streams, vectors};
 use super::writer::Writer;
+use super::{streams, vectors};
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::searchable_text;

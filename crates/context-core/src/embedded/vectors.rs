@@ -215,7 +215,12 @@ fn fill(connection: &Connection, model: &Model, filled: &[Filled], now: Timestam
             continue;
         }
         for (seq, vector) in &lot.vectors {
-            insert.execute(params![rid(stream_no, *seq), model_no, stream_no, vector.as_bytes()])?;
+            insert.execute(params![
+                rid(stream_no, *seq),
+                model_no,
+                stream_no,
+                vector.as_bytes()
+            ])?;
         }
     }
     Ok(())
@@ -329,8 +334,7 @@ impl Scan<'_> {
         for span in spans.iter().rev() {
             let (first, last) = span.rids();
             let room = u64::from(self.query.scan_max).saturating_sub(self.best.shown()) + 1;
-            let mut rows =
-                statement.query(params![first, last, model_no, since, until, role, int(room)])?;
+            let mut rows = statement.query(params![first, last, model_no, since, until, role, int(room)])?;
             while let Some(row) = rows.next()? {
                 self.look_at(row)?;
             }

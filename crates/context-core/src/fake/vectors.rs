@@ -92,9 +92,7 @@ impl VectorStore for FakeStore {
         let of_model = kept.of_models.entry(model.clone()).or_default();
         for lot in filled {
             of_model.leases.remove(&lot.stream);
-            let entry = contexts
-                .values()
-                .find(|entry| entry.context.stream == lot.stream);
+            let entry = contexts.values().find(|entry| entry.context.stream == lot.stream);
             let items = entry.into_iter().flat_map(|entry| &entry.items);
             for item in items.filter(|item| item.seq <= lot.through) {
                 let vector = lot.vectors.iter().find(|(seq, _)| *seq == item.seq);
@@ -116,10 +114,7 @@ impl VectorStore for FakeStore {
             return Ok(0);
         };
         let there = contexts.values().filter(|entry| entry.is_there(now));
-        let items: HashSet<usize> = there
-            .flat_map(|entry| of_model.lacks(entry))
-            .map(place)
-            .collect();
+        let items: HashSet<usize> = there.flat_map(|entry| of_model.lacks(entry)).map(place).collect();
         Ok(items.len() as u64)
     }
 
@@ -132,7 +127,14 @@ impl VectorStore for FakeStore {
         let now = self.clock.now();
         let contexts = self.lock();
         let kept = self.kept();
-        let vector = |item: &Item| kept.of_models.get(&query.model)?.done.get(&place(item))?.1.clone();
+        let vector = |item: &Item| {
+            kept.of_models
+                .get(&query.model)?
+                .done
+                .get(&place(item))?
+                .1
+                .clone()
+        };
         let mut entries: Vec<_> = contexts
             .iter()
             .filter(|(key, entry)| key.tenant == *tenant && entry.is_there(now))

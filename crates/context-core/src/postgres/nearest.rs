@@ -4,11 +4,11 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::indexer;
 use super::link::{Session, Statement};
 use super::read::{self, Read};
 use super::rows::{Head, get, int, item_of};
 use super::vectors;
-use super::indexer;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::searchable_text;
@@ -150,10 +150,7 @@ pub(super) async fn nearest(
         seqs.push(seq);
         scores.push(f64::from(score));
     }
-    let (offset, limit) = (
-        i64::from(query.search.offset),
-        i64::from(query.search.limit) + 1,
-    );
+    let (offset, limit) = (i64::from(query.search.offset), i64::from(query.search.limit) + 1);
     let rows = if head.is_some() {
         session
             .query(&SHOWN_WITHIN, &[&stream_nos, &seqs, &offset, &limit])
@@ -212,9 +209,8 @@ impl Scan<'_> {
         let (mut at, mut stream_no, mut seq) = (until, 0_i64, 0_i64);
         loop {
             let limit = self.page();
-            let params: [&(dyn ToSql + Sync); 8] = [
-                &model_no, &tenant, &since, &role, &at, &stream_no, &seq, &limit,
-            ];
+            let params: [&(dyn ToSql + Sync); 8] =
+                [&model_no, &tenant, &since, &role, &at, &stream_no, &seq, &limit];
             let rows = session.query(&EVERYWHERE, &params).await?;
             if let Err(error) = self.look_at(&rows) {
                 return Ok(Err(error));

@@ -214,10 +214,7 @@ async fn take(session: &Session, model: &Model, claim: Claim, now: Timestamp) ->
         return Ok(Vec::new());
     }
     let rows = session
-        .query(
-            &BODIES,
-            &[&stream_nos, &dones, &items_max, &int(claim.bytes_max)],
-        )
+        .query(&BODIES, &[&stream_nos, &dones, &items_max, &int(claim.bytes_max)])
         .await?;
     for row in &rows {
         let (stream, seq) = (count(row, 0)?, count(row, 1)?);
@@ -249,12 +246,7 @@ static FILL: Statement = Statement {
           JOIN contextkeep.streams s ON s.stream_no = w.stream_no
           JOIN contextkeep.contexts c ON c.ctx_no = s.ctx_no
           ON CONFLICT DO NOTHING",
-    types: &[
-        Type::INT8,
-        Type::INT8_ARRAY,
-        Type::INT8_ARRAY,
-        Type::BYTEA_ARRAY,
-    ],
+    types: &[Type::INT8, Type::INT8_ARRAY, Type::INT8_ARRAY, Type::BYTEA_ARRAY],
 };
 
 /// U2.
@@ -345,7 +337,8 @@ pub(super) async fn hold(session: &Session, stream_no: i64) -> Outcome<()> {
 
 static FORGET: Statement = Statement {
     name: "purge_vectors",
-    sql: "DELETE FROM contextkeep.vectors v WHERE v.stream_no = $1 AND v.seq BETWEEN $2 AND $3 AND NOT EXISTS (
+    sql:
+        "DELETE FROM contextkeep.vectors v WHERE v.stream_no = $1 AND v.seq BETWEEN $2 AND $3 AND NOT EXISTS (
               SELECT 1 FROM contextkeep.items i WHERE i.stream_no = v.stream_no AND i.seq = v.seq)",
     types: &[Type::INT8, Type::INT8, Type::INT8],
 };
@@ -413,7 +406,9 @@ pub(super) async fn forget_models(session: &Session, now: Timestamp, limit: i64)
         return Ok(0);
     };
     let model_no: i64 = get(retired, 0)?;
-    let rows = session.query(&OF_MODEL, &[&model_no, &(limit / 2).max(1)]).await?;
+    let rows = session
+        .query(&OF_MODEL, &[&model_no, &(limit / 2).max(1)])
+        .await?;
     let removed: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
     if removed == 0 {
         session.execute(&FORGET_MODEL, &[&model_no]).await?;

@@ -52,7 +52,9 @@ impl<T> Best<T> {
     /// What was kept with its score, best first.
     pub(crate) fn into_sorted(self) -> impl Iterator<Item = (f32, T)> {
         let sorted = self.kept.into_sorted_vec();
-        sorted.into_iter().map(|Reverse(ranked)| (ranked.score, ranked.what))
+        sorted
+            .into_iter()
+            .map(|Reverse(ranked)| (ranked.score, ranked.what))
     }
 }
 
@@ -84,7 +86,14 @@ mod tests {
     #[test]
     fn the_best_are_kept_and_of_equals_the_first() {
         let mut best = Best::new(3);
-        for (score, name) in [(0.5, 'a'), (0.1, 'b'), (0.9, 'c'), (0.5, 'd'), (0.5, 'e'), (-1.0, 'f')] {
+        for (score, name) in [
+            (0.5, 'a'),
+            (0.1, 'b'),
+            (0.9, 'c'),
+            (0.5, 'd'),
+            (0.5, 'e'),
+            (-1.0, 'f'),
+        ] {
             best.show(score, name);
         }
         assert_eq!(best.shown(), 6);

@@ -4,7 +4,8 @@
 //! - **W2** While the embedder is known to be down nothing is taken on and nobody is asked; after a failure the wait
 //!   doubles up to [`PAUSE_MAX`], or is as long as the embedder said.
 //! - **W3** A text that is refused by itself gets no vector and is not tried again; of a batch that is refused each text
-//!   is tried alone, so that one does not keep the others from theirs.
+//!   is tried alone, so that one does not keep the others from theirs. Nothing is given up for an embedder that refuses
+//!   whatever it is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,9 @@ use crate::error::Result;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait, unless the embedder said longer.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// What every embedder takes.
+const HARMLESS: &str = "hello";
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -141,7 +145,7 @@ async fn embed(inner: &Inner, lots: &[Lot]) -> Result<Vec<Option<Vector>>, Fault
     }
 }
 
-/// W3.
+/// W3. Who refuses everything has another trouble than a text: the wrong model, a field that it does not know.
 async fn one_by_one(inner: &Inner, texts: &[&str]) -> Result<Vec<Option<Vector>>, Fault> {
     let mut vectors = Vec::with_capacity(texts.len());
     for text in texts {
@@ -149,6 +153,14 @@ async fn one_by_one(inner: &Inner, texts: &[&str]) -> Result<Vec<Option<Vector>>
             Ok(vector) => vector.first().and_then(|vector| Vector::rounded(vector)),
             Err(Fault::Refused(_)) => None,
             Err(fault) => return Err(fault),
+        });
+    }
+    if vectors.iter().all(Option::is_none)
+        && let Err(Fault::Refused(detail)) = inner.asked(&[HARMLESS]).await
+    {
+        return Err(Fault::Failed {
+            detail: format!("it refuses every text: {detail}"),
+            retry_after: None,
         });
     }
     Ok(vectors)

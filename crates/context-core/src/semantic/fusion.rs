@@ -20,10 +20,7 @@ pub(super) fn fused(first: Vec<Hit>, second: Vec<Hit>) -> Vec<Hit> {
             let place = *places
                 .entry((hit.context.clone(), hit.item.seq))
                 .or_insert_with(|| {
-                    hits.push(Hit {
-                        score: 0.0,
-                        ..hit
-                    });
+                    hits.push(Hit { score: 0.0, ..hit });
                     hits.len() - 1
                 });
             if let Some(hit) = hits.get_mut(place) {

@@ -194,7 +194,10 @@ impl Inner {
         }
         let dimensions = usize::from(self.model.dimensions);
         if let Some(other) = vectors.iter().find(|vector| vector.len() != dimensions) {
-            let problem = format!("a vector of {} dimensions; {dimensions} are configured", other.len());
+            let problem = format!(
+                "a vector of {} dimensions; {dimensions} are configured",
+                other.len()
+            );
             return Err(Fault::Unusable(problem));
         }
         Ok(vectors)
@@ -203,7 +206,9 @@ impl Inner {
 
 fn check(text: &str) -> Result<()> {
     if text.trim().is_empty() {
-        return Err(Invalid::new("query", "is empty").hint("say what to look for").into());
+        return Err(Invalid::new("query", "is empty")
+            .hint("say what to look for")
+            .into());
     }
     if text.len() > TEXT_BYTES_MAX {
         let problem = format!("is {} bytes long; the limit is {TEXT_BYTES_MAX}", text.len());

@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn a_vector_of_another_size_is_not_compared() {
         let stored = Vector::rounded(&[1.0, 2.0, 3.0]).unwrap();
-        assert_eq!(Direction::of(&[1.0, 2.0]).unwrap().cosine(stored.as_bytes()), None);
+        assert_eq!(
+            Direction::of(&[1.0, 2.0]).unwrap().cosine(stored.as_bytes()),
+            None
+        );
         assert_eq!(Direction::of(&[1.0]).unwrap().cosine(&[0, 0]), None);
     }
 
