@@ -51,16 +51,14 @@ fn vector_of(text: &str) -> Vector {
 }
 
 fn filled(lot: Lot) -> Filled {
+    let through = lot.items.last().map_or(0, |item| item.seq);
+    let vectors = lot.items.into_iter();
     Filled {
         stream: lot.stream,
         news: lot.news,
-        through: lot.items.last().map_or(0, |item| item.seq),
+        through,
         ends: lot.ends,
-        vectors: lot
-            .items
-            .iter()
-            .map(|item| (item.seq, vector_of(&item.text)))
-            .collect(),
+        vectors: vectors.map(|item| (item.seq, vector_of(&item.text))).collect(),
     }
 }
 

@@ -13,14 +13,14 @@ use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::searchable_text;
 use crate::search::snippet;
-use crate::semantic::{Best, NearestPage, NearestQuery};
+use crate::semantic::{Best, Model, NearestPage, NearestQuery};
 use crate::store::Hit;
 use crate::{Item, Timestamp};
 
 /// Vectors of one page: at 4096 dimensions two megabytes.
 const PAGE: i64 = 500;
 
-static EVERYWHERE: Statement = Statement {
+pub(super) static EVERYWHERE: Statement = Statement {
     name: "nearest_scan",
     sql: "SELECT v.stream_no, v.seq, v.vector, v.created_at FROM contextkeep.vectors v
           WHERE v.model_no = $1 AND v.tenant = $2 AND v.created_at >= $3 AND ($4 IS NULL OR v.role = $4)
@@ -39,7 +39,7 @@ static EVERYWHERE: Statement = Statement {
 };
 
 /// In the ranges of streams that a context is made of.
-static WITHIN: Statement = Statement {
+pub(super) static WITHIN: Statement = Statement {
     name: "nearest_scan_context",
     sql: "SELECT v.stream_no, v.seq, v.vector
           FROM contextkeep.spans p
@@ -107,12 +107,9 @@ pub(super) async fn nearest(
     query: &NearestQuery,
     now: Timestamp,
 ) -> Read<NearestPage> {
-    let lag = match (
-        vectors::lacking(session, &query.model).await?,
-        indexer::lag(session).await?,
-    ) {
-        (Ok(lacking), Ok(unseen)) => lacking + unseen,
-        (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+    let lag_items = match lag(session, &query.model).await? {
+        Ok(items) => items,
+        Err(error) => return Ok(Err(error)),
     };
     let head = match &query.search.context {
         None => None,
@@ -168,9 +165,16 @@ pub(super) async fn nearest(
             more,
             scanned,
             cut_off,
-            lag_items: lag,
+            lag_items,
         }
     }))
+}
+
+/// Items that cannot be found by meaning yet.
+async fn lag(session: &Session, model: &Model) -> Read<u64> {
+    let lacking = vectors::lacking(session, model).await?;
+    let unseen = indexer::lag(session).await?;
+    Ok(lacking.and_then(|lacking| Ok(lacking + unseen?)))
 }
 
 fn hits_of(rows: &[Row], query: &NearestQuery, scores: &[f64]) -> Result<Vec<Hit>> {

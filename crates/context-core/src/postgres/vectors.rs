@@ -79,7 +79,7 @@ pub(super) async fn model_no(session: &Session, model: &Model) -> Read<Option<i6
     Ok(rows.first().map(|row| get(row, 0)).transpose())
 }
 
-static IDLE: Statement = Statement {
+pub(super) static IDLE: Statement = Statement {
     name: "embedding_idle",
     sql: "SELECT EXISTS (SELECT 1 FROM contextkeep.embedding_models
                          WHERE name = $1 AND dimensions = $2 AND used_at > $4)
@@ -163,7 +163,7 @@ pub(super) async fn mark(session: &Session, stream_nos: &[i64]) -> Outcome<()> {
 }
 
 /// The last item of each stream as well: whoever reads that one has read all.
-static TAKE: Statement = Statement {
+pub(super) static TAKE: Statement = Statement {
     name: "embedding_take",
     sql: "WITH due AS MATERIALIZED (
               SELECT stream_no FROM contextkeep.embedding WHERE model_no = $1 AND due_at <= $2

@@ -21,6 +21,7 @@ mod mcp;
 mod postgres;
 mod protocol;
 mod search;
+mod semantic;
 mod sharing;
 mod shutdown;
 mod summaries;
