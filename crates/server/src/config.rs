@@ -121,7 +121,8 @@ pub struct ContextManagerSettings {
     pub tokenizers: BTreeMap<String, PathBuf>,
     /// Summaries by a model, beside those that need none.
     pub summaries: SummariesSettings,
-    /// Search by meaning, beside that by words.
+    /// Search by meaning, beside that by words. Off unless an endpoint is named; then the text of every item, old and new,
+    /// is sent there in the background, and so is each question: configure an endpoint that may see it.
     pub semantic: SemanticSettings,
 }
 

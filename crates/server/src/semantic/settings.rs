@@ -16,9 +16,7 @@ pub(super) const PATH: &str = "/embeddings";
 /// What is left to a batch beside its requests.
 const LEASE_RESERVE: Duration = Duration::from_mins(1);
 
-/// Search by meaning. Off unless an endpoint is named; then the text of every item, old and new, is sent there in the
-/// background, and so is each question: configure an endpoint that may see it. `contextkeep serve` and
-/// `contextkeep mcp` embed, other commands do not.
+/// Search by meaning. `contextkeep serve` and `contextkeep mcp` embed, other commands do not.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SemanticSettings {
