@@ -5,6 +5,7 @@
     reason = "a command line tool talks to its terminal"
 )]
 
+mod chaos;
 mod ci;
 mod codegen;
 mod features;
@@ -48,6 +49,8 @@ enum Task {
     Features(features::Args),
     /// Run the hand-written synchronisers under every interleaving
     Loom,
+    /// Break things under load and check that no guarantee breaks with them
+    Chaos(chaos::Args),
     /// Everything CI checks, in its order
     Ci(ci::Args),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Standalone(args) => standalone::run(&args),
         Task::Features(args) => features::run(&args),
         Task::Loom => loom::run(),
+        Task::Chaos(args) => chaos::run(&args),
         Task::Ci(args) => ci::run(&args),
     });
     match done {

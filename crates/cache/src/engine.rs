@@ -239,7 +239,7 @@ impl Engine {
 
     /// Stores what a flight has loaded, if it still may (F1, F2), and ends its place in the table.
     pub(crate) fn store(&self, flight: &Arc<Flight<Outcome>>, entry: &Arc<Entry>) {
-        let mut locked = self.lock(&flight.key);
+        let mut locked = self.flights.lock_of(flight);
         if let Some(memory) = &self.memory {
             #[cfg(test)]
             if self.is(Mutant::BlindSet) {
@@ -260,7 +260,7 @@ impl Engine {
     /// Asks the second level, unless it is known to be down.
     pub(crate) async fn ask<T>(&self, op: RemoteOp, count: usize, call: BoxFuture<'_, Each<T>>) -> Each<T> {
         let failed = |error: RemoteError| (0..count).map(|_| Err(error.clone())).collect();
-        if !self.health.admits(self.now()) {
+        if !self.health.is_well() && !self.health.admits(self.now()) {
             return failed(RemoteError::Unavailable("known to be down".to_owned()));
         }
         let each: Each<T> = match tokio::time::timeout(self.policy.remote_timeout, call).await {
@@ -272,7 +272,9 @@ impl Engine {
         };
         let down = |error: &RemoteError| matches!(error, RemoteError::TimedOut | RemoteError::Unavailable(_));
         let is_down = !each.is_empty() && each.iter().all(|one| one.as_ref().is_err_and(down));
-        self.health.settle(is_down, self.now());
+        if is_down || !self.health.is_well() {
+            self.health.settle(is_down, self.now());
+        }
         if each.iter().any(Result::is_err) {
             self.event(&Event::RemoteFailed(op));
         }

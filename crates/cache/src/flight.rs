@@ -9,19 +9,32 @@
 //! - **F2** A flight that was superseded by a newer one stores nothing.
 //! - **F3** Every flight lands, whatever becomes of its task, and every waiter hears of it.
 //! - **F4** At most `most` flights are in the air.
+//!
+//! The first part of a load may be flown by those who wait for it, without a task: the flight has a [`Pilot`], a future
+//! that is polled by whoever waits.
+//!
+//! - **F5** No waiter needs another one to go on: each polls the pilot when he begins to wait, and whatever then wakes the
+//!   pilot wakes all who wait. One who is not polled any more holds up nobody.
+//! - **F6** A pilot outlives those who wait: when the last one goes, it goes on in a task of its own.
+
+mod wait;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Wake, Waker};
 
+use self::wait::Wait;
 use crate::clock::Nanos;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use crate::version::{Key, Version};
 
+/// What flies a flight for those who wait. It lands the flight, or sees to it that somebody does, even when it is dropped.
+pub(crate) type Pilot = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A load under way.
-#[derive(Debug)]
 pub(crate) struct Flight<T> {
     pub(crate) key: Key,
     pub(crate) began: Nanos,
@@ -29,14 +42,32 @@ pub(crate) struct Flight<T> {
     pub(crate) generation: u64,
     /// Whether what it loads has tags, which a reader that comes late can't know to have held all the time.
     pub(crate) tagged: bool,
+    /// What its key's lock was found by.
+    hash: usize,
     need: AtomicU64,
     state: Mutex<State<T>>,
+    /// Locked while it is polled, which is brief, and before `state`.
+    pilot: Mutex<Option<Pilot>>,
     live: Arc<AtomicUsize>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Flight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight")
+            .field("key", &self.key)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
 enum State<T> {
-    Flying { wakers: Vec<(u64, Waker)>, next: u64 },
+    Flying {
+        wakers: Vec<(u64, Waker)>,
+        next: u64,
+        /// Who polls the pilot just now. He looks for the outcome when he has: a wake would only have him polled again.
+        polling: Option<u64>,
+    },
     Landed(T),
 }
 
@@ -68,60 +99,62 @@ impl<T: Clone> Flight<T> {
         let before = std::mem::replace(&mut *state, State::Landed(outcome));
         drop(state);
         self.live.fetch_sub(1, Ordering::AcqRel);
-        if let State::Flying { wakers, .. } = before {
-            for (_, waker) in wakers {
-                waker.wake();
+        if let State::Flying { wakers, polling, .. } = before {
+            for (id, waker) in wakers {
+                if Some(id) != polling {
+                    waker.wake();
+                }
             }
         }
+    }
+
+    /// Has those who wait fly it. Whoever calls this waits as well, at once.
+    pub(crate) fn board(&self, pilot: Pilot) {
+        *lock(&self.pilot) = Some(pilot);
     }
 
     /// Waits for the outcome. Dropping the future takes nothing from the load or from other waiters.
     pub(crate) fn wait(self: &Arc<Self>) -> Wait<T> {
-        Wait {
-            flight: Arc::clone(self),
-            id: None,
+        Wait::new(Arc::clone(self))
+    }
+}
+
+impl<T: Send + Sync + 'static> Flight<T> {
+    /// Polls the pilot, if there is one, for a waiter who looks for the outcome afterwards.
+    fn fly(self: &Arc<Self>, id: Option<u64>) {
+        let mut place = lock(&self.pilot);
+        // Out of its place, so that nobody meets it again if it panics.
+        let Some(mut pilot) = place.take() else {
+            return;
+        };
+        self.polls(id);
+        let waker = Waker::from(Arc::clone(self));
+        if pilot.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            *place = Some(pilot);
+        }
+        self.polls(None);
+    }
+
+    fn polls(&self, id: Option<u64>) {
+        if let State::Flying { polling, .. } = &mut *lock(&self.state) {
+            *polling = id;
         }
     }
 }
 
-/// Somebody waiting for a flight.
-#[derive(Debug)]
-pub(crate) struct Wait<T> {
-    flight: Arc<Flight<T>>,
-    id: Option<u64>,
-}
-
-impl<T: Clone> Future for Wait<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let flight = Arc::clone(&self.flight);
-        let mut state = lock(&flight.state);
-        match &mut *state {
-            State::Landed(outcome) => Poll::Ready(outcome.clone()),
-            State::Flying { wakers, next } => {
-                let known = self
-                    .id
-                    .and_then(|id| wakers.iter_mut().find(|(held, _)| *held == id));
-                if let Some((_, waker)) = known {
-                    waker.clone_from(context.waker());
-                } else {
-                    *next += 1;
-                    self.id = Some(*next);
-                    wakers.push((*next, context.waker().clone()));
-                }
-                Poll::Pending
-            }
-        }
+/// The pilot's waker (F5).
+impl<T: Send + Sync + 'static> Wake for Flight<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
-}
 
-impl<T> Drop for Wait<T> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id
-            && let State::Flying { wakers, .. } = &mut *lock(&self.flight.state)
-        {
-            wakers.retain(|(held, _)| *held != id);
+    fn wake_by_ref(self: &Arc<Self>) {
+        let woken: Vec<Waker> = match &*lock(&self.state) {
+            State::Flying { wakers, .. } => wakers.iter().map(|(_, waker)| waker.clone()).collect(),
+            State::Landed(_) => return,
+        };
+        for waker in woken {
+            waker.wake();
         }
     }
 }
@@ -160,7 +193,13 @@ impl<T: Clone> Flights<T> {
             flights: lock(&self.shards[hash % self.shards.len()]),
             table: self,
             key,
+            hash,
         }
+    }
+
+    /// Takes the lock of a flight's key.
+    pub(crate) fn lock_of<'a>(&'a self, flight: &'a Flight<T>) -> Locked<'a, T> {
+        self.lock(&flight.key, flight.hash)
     }
 }
 
@@ -169,6 +208,7 @@ pub(crate) struct Locked<'a, T> {
     flights: MutexGuard<'a, Shard<T>>,
     table: &'a Flights<T>,
     key: &'a Key,
+    hash: usize,
 }
 
 impl<T: Clone> Locked<'_, T> {
@@ -194,11 +234,14 @@ impl<T: Clone> Locked<'_, T> {
             began,
             generation,
             tagged,
+            hash: self.hash,
             need: AtomicU64::new(need.get()),
             state: Mutex::new(State::Flying {
                 wakers: Vec::new(),
                 next: 0,
+                polling: None,
             }),
+            pilot: Mutex::new(None),
             live: Arc::clone(&self.table.live),
         });
         self.flights.insert(self.key.clone(), Arc::clone(&flight));

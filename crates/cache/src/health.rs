@@ -20,6 +20,11 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// Whether the last question was answered. Then there is nothing to settle but a failure.
+    pub(crate) fn is_well(&self) -> bool {
+        self.failures.load(Ordering::Acquire) == 0
+    }
+
     /// Whether to ask. Of those who come after the pause one is let through at a time.
     pub(crate) fn admits(&self, now: Nanos) -> bool {
         let until = self.down_until.load(Ordering::Acquire);

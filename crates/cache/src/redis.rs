@@ -15,9 +15,12 @@
 //! nothing wrong is served, but losing one of them costs its partition's entries on every node.
 
 mod compress;
+mod lane;
+mod lanes;
 mod level;
 mod link;
 mod listen;
+mod resp;
 mod script;
 mod wire;
 

@@ -19,3 +19,16 @@ pub(crate) use std::sync::atomic::Ordering;
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Runs what nobody waits for any more. Without a runtime, at the end of a program, it is dropped.
+#[cfg(not(loom))]
+pub(crate) fn spawn(work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        drop(runtime.spawn(work));
+    }
+}
+
+#[cfg(loom)]
+pub(crate) fn spawn(work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+    loom::thread::spawn(move || loom::future::block_on(work));
+}

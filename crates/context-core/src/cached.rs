@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::Origin;
 use crate::semantic::VectorStore;
-use crate::session::{Consistency, Session};
+use crate::session::{Consistency, Session, Stage, timed};
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Order, Purged,
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
@@ -194,7 +194,7 @@ impl Inner {
 
     /// The head by the cache; `None` where the store has to be asked itself (K4).
     async fn find(&self, key: &ContextKey, read: &Read) -> Option<Found<Context>> {
-        match self.heads.get(key, read).await {
+        match timed(Stage::Cache, self.heads.get(key, read)).await {
             Ok(found) => Some(found),
             Err(error) => {
                 tracing::debug!(%error, "the cache could not answer; the store is asked itself");
@@ -361,7 +361,9 @@ impl ContextStore for CachedStore {
         let Some(floors) = floors else {
             return inner.store.heads(tenant, ids).await;
         };
-        let Some(found) = inner.heads.get_many(&keys, &floors, &allowed()).await else {
+        let allowed = allowed();
+        let found = inner.heads.get_many(&keys, &floors, &allowed);
+        let Some(found) = timed(Stage::Cache, found).await else {
             return inner.store.heads(tenant, ids).await;
         };
         let mut heads = Vec::with_capacity(found.len());

@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::semantic::VectorStore;
+use crate::session::{Stage, timed};
 use crate::settings::EmbeddedSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
@@ -119,7 +120,7 @@ impl EmbeddedStore {
         &self,
         job: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send {
-        self.writer.write(job, |_| ())
+        timed(Stage::Commit, self.writer.write(job, |_| ()))
     }
 
     /// Queues an append at once; the future waits for its commit.
@@ -131,7 +132,7 @@ impl EmbeddedStore {
         let outcome = self.writer.write(job, move |outcome: &append::Outcome| {
             backlog.add(outcome.stream_no, outcome.new_items);
         });
-        async move { Ok(outcome.await?.appended) }
+        async move { Ok(timed(Stage::Commit, outcome).await?.appended) }
     }
 }
 

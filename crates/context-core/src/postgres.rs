@@ -8,6 +8,7 @@ mod append;
 mod bury;
 #[cfg(feature = "cache")]
 mod feed;
+mod gate;
 mod group;
 mod indexer;
 pub mod insight;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::append::{Appender, GroupSettings};
+use self::gate::Gate;
 use self::indexer::Indexer;
 use self::insight::{Insight, Recorder};
 use self::link::{Address, Endpoint, LinkSettings, Session, Statement};
@@ -101,6 +103,8 @@ pub struct PgContextStore {
     reads: Reads,
     appender: Appender,
     indexer: Indexer,
+    /// In front of searches.
+    searches: Gate,
     recorder: Arc<Recorder>,
     clock: Arc<dyn Clock>,
     ready: watch::Sender<Result<()>>,
@@ -162,6 +166,7 @@ impl PgContextStore {
             servers,
             appender,
             indexer,
+            searches: Gate::of_searches(&settings.breaker, database.max_open_conns, database.pool_timeout)?,
             recorder,
             clock,
             ready: watch::Sender::new(Err(waiting)),
@@ -287,7 +292,9 @@ impl PgContextStore {
 
     /// What is known of its servers, its connections and its statements. Asks no server anything.
     pub fn insight(&self) -> Insight {
-        self.recorder.insight(&self.servers, self.appender.waiting())
+        let searches = self.searches.status();
+        self.recorder
+            .insight(&self.servers, self.appender.waiting(), searches)
     }
 
     /// Stops the tasks and closes the connections. What was accepted before is finished first, or its callers learn
@@ -505,16 +512,22 @@ impl ContextStore for PgContextStore {
         self.ready()?;
         let (query, now) = (&query, self.clock.now());
         self.reads
-            .many(|session| async move { read::list(&session, tenant, query, now).await })
+            .list(tenant, |session| async move {
+                read::list(&session, tenant, query, now).await
+            })
             .await
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
         self.ready()?;
         let (query, now) = (&query, self.clock.now());
-        self.reads
+        let entered = self.searches.enter().await?;
+        let page = self
+            .reads
             .many(|session| async move { search::search(&session, tenant, query, now).await })
-            .await
+            .await;
+        entered.end_search(&page);
+        page
     }
 
     fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {

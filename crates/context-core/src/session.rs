@@ -10,6 +10,7 @@
 //! - **Q3** What a token has no room for is not forgotten: such a token sends reads of unknown contexts to the primary.
 //! - **Q4** A position in the log counts only in the epoch that it was taken in; after a failover the versions remain.
 
+mod spent;
 mod token;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,11 @@ use crate::Version;
 use crate::id::ContextKey;
 use crate::manager::Origin;
 
-pub use token::{Epoch, Token};
+use self::spent::Spent;
+
+pub use self::spent::Stage;
+pub(crate) use self::spent::{spent, timed};
+pub use self::token::{Epoch, Token};
 
 /// What a read may be answered with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -96,6 +101,7 @@ pub struct Session {
     plan: Plan,
     /// What the request came with. Its reads are measured against this and what it has seen itself since.
     state: Mutex<State>,
+    spent: Spent,
 }
 
 #[derive(Debug)]
@@ -120,6 +126,7 @@ impl Session {
                 origin: None,
                 age: None,
             }),
+            spent: Spent::default(),
         })
     }
 
@@ -129,6 +136,11 @@ impl Session {
     /// Dropping it drops the future.
     pub async fn scope<F: Future>(self: &Arc<Self>, future: F) -> F::Output {
         CURRENT.scope(self.clone(), future).await
+    }
+
+    /// Runs a closure in this session: for what needs no waiting.
+    pub fn sync_scope<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
     }
 
     /// The session of the present task, if it is in one.
@@ -151,7 +163,6 @@ impl Session {
 
     /// Runs a future whose reads of this context are answered at this version or later, whatever the session around it
     /// takes, and that notes what it sees there. Outside of every session it changes nothing.
-    #[cfg(feature = "cache")]
     pub(crate) async fn at_least<F: Future>(key: &ContextKey, version: Version, future: F) -> F::Output {
         let Some(outer) = Self::current() else {
             return future.await;
@@ -190,6 +201,9 @@ impl Session {
         let mut state = self.lock();
         state.token.raise(&seen.token);
         (state.origin, state.age) = (seen.origin, seen.age);
+        for stage in Stage::ALL {
+            self.spent.add(stage, inner.spent.of(stage));
+        }
         output
     }
 
@@ -234,6 +248,16 @@ impl Session {
     pub fn served_by(&self, origin: Origin, age: Option<Duration>) {
         let mut state = self.lock();
         (state.origin, state.age) = (Some(origin), age);
+    }
+
+    /// What a stage of the request took so far.
+    pub fn spent(&self, stage: Stage) -> Duration {
+        self.spent.of(stage)
+    }
+
+    fn with_current(look: impl FnOnce(&Self)) {
+        // Outside of every session there is nobody to tell.
+        CURRENT.try_with(|session| look(session)).ok();
     }
 
     /// How old the last answer may be, if a store has said so.

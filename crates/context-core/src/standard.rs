@@ -20,7 +20,7 @@ use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
 use crate::semantic::{self, Semantic, SemanticPage, SemanticQuery};
-use crate::session::Session;
+use crate::session::{Session, Stage, timed};
 use crate::settings::LimitSettings;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Idempotency, ItemPage, ItemQuery, ListQuery,
@@ -254,7 +254,12 @@ impl ContextManager for StandardContextManager {
                 .hint(format!("no context has more than {LABELS_MAX} labels"))
                 .into());
         }
-        self.store.list(tenant, query).await.map(answer)
+        let page = self.store.list(tenant, query).await?;
+        // A head from memory is measured by versions only, and may not be older than what was listed (G4).
+        for context in &page.contexts {
+            note(&(tenant, &context.id).into(), context.version);
+        }
+        Ok(answer(page))
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
@@ -340,11 +345,11 @@ fn check(items: &[NewItem], limits: &LimitSettings) -> Result<()> {
 
 async fn count(mut items: Vec<NewItem>, tokenizer: Tokenizer) -> Result<Vec<NewItem>> {
     let bytes = text_bytes(&items);
-    off_the_reactor(bytes, move || {
+    let counting = off_the_reactor(bytes, move || {
         count_all(&mut items, tokenizer);
         items
-    })
-    .await
+    });
+    timed(Stage::Tokens, counting).await
 }
 
 fn text_bytes(items: &[NewItem]) -> usize {

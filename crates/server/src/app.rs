@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Gatekeeper;
 use crate::caching::{self, Caching};
 use crate::config::{AppConfig, Sources};
-use crate::rest::{self, Rest};
+use crate::rest::{self, Front, Reach};
 use crate::semantic::SemanticSearch;
 use crate::summaries::{Summaries, SummariesSettings};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::slow::SlowRequests;
 use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
@@ -193,6 +194,8 @@ impl Parts {
 
     /// Finishes what was accepted and closes the store.
     pub async fn close(self) {
+        self.summaries.background.close(SUMMARY_GRACE).await;
+        self.semantic.close().await;
         self.storage.close().await;
     }
 }
@@ -236,8 +239,8 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
     });
     let reloader = tokio::spawn(reload::run(sources, config.clone(), parts.caching.clone()));
     let metrics = metrics(&config, &parts, &draining)?;
-    let router = router(&config, &parts, gatekeeper, metrics, draining.clone());
-    listener::serve(listener, router, &config.server, draining.clone()).await;
+    let front = front(&config, &parts, gatekeeper, metrics, draining.clone());
+    listener::serve(listener, front, &config.server, draining.clone()).await;
 
     draining.cancel();
     signal.abort();
@@ -250,8 +253,6 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
     if let Err(error) = sweeper.await {
         tracing::error!(%error, "the sweeper failed");
     }
-    parts.summaries.background.close(SUMMARY_GRACE).await;
-    parts.semantic.close().await;
     parts.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -289,20 +290,21 @@ fn metrics(
 }
 
 /// Both faces behind one gate.
-pub fn router(
+pub fn front(
     config: &AppConfig,
     parts: &Parts,
     gatekeeper: Gatekeeper,
     metrics: Option<Arc<Metrics>>,
     draining: CancellationToken,
-) -> Router {
-    let rest = Rest {
+) -> Front {
+    let rest = Reach {
         manager: parts.manager.clone(),
         limits: Arc::new(config.context_manager.limits.clone()),
         settings: Arc::new(config.server.clone()),
         storage: parts.storage.clone(),
         caching: parts.caching.clone(),
         metrics,
+        slow: SlowRequests::from(config.context_manager.monitoring.slow_request_threshold),
         draining,
     };
     // Requests in flight end with the connections that carry them, so nothing has to break them off.
@@ -312,7 +314,7 @@ pub fn router(
         &config.mcp,
         CancellationToken::new(),
     );
-    rest::router(&rest, gatekeeper, Router::new().nest("/mcp", mcp))
+    rest::front(rest.into(), gatekeeper, Router::new().nest("/mcp", mcp))
 }
 
 async fn listen(config: &AppConfig) -> anyhow::Result<TcpListener> {

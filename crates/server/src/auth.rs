@@ -1,5 +1,7 @@
 //! Who is calling. The tenant is always the credential's, never the request's (G8).
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, HeaderValue, header};
 use contextkeep_core::TenantId;
 use schemars::JsonSchema;
@@ -79,7 +81,7 @@ pub struct Principal {
     /// Whose data the caller may touch.
     pub tenant: TenantId,
     /// Name of the credential, for the log. Never the secret.
-    pub name: String,
+    pub name: Arc<str>,
     /// Whether the caller may see how the server fares.
     pub admin: bool,
 }
@@ -89,7 +91,7 @@ impl Principal {
     pub fn local(tenant: TenantId) -> Self {
         Self {
             tenant,
-            name: "local".to_owned(),
+            name: "local".into(),
             admin: true,
         }
     }
@@ -123,6 +125,8 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Gatekeeper {
     keys: Vec<([u8; 32], Principal)>,
+    /// Who calls without a credential, where that is allowed.
+    anonymous: Principal,
 }
 
 impl Gatekeeper {
@@ -131,13 +135,14 @@ impl Gatekeeper {
         let keys = settings.keys.iter().map(|key| {
             let principal = Principal {
                 tenant: TenantId::parse(&key.tenant)?,
-                name: key.name.clone(),
+                name: key.name.as_str().into(),
                 admin: key.admin,
             };
             Ok((Sha256::digest(key.secret.expose_secret()).into(), principal))
         });
         Ok(Self {
             keys: keys.collect::<Result<_, contextkeep_core::Error>>()?,
+            anonymous: Principal::local(TenantId::parse(ANONYMOUS_TENANT)?),
         })
     }
 
@@ -150,9 +155,7 @@ impl Gatekeeper {
     pub fn admit(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
         if !self.is_closed() {
             return if is_local(headers) {
-                TenantId::parse(ANONYMOUS_TENANT)
-                    .map(Principal::local)
-                    .map_err(|_| Refusal::Unknown)
+                Ok(self.anonymous.clone())
             } else {
                 Err(Refusal::Foreign)
             };
@@ -234,7 +237,7 @@ mod tests {
         let admitted = closed()
             .admit(&headers(&[(header::AUTHORIZATION, "bearer fedcba9876543210")]))
             .unwrap();
-        assert_eq!((admitted.tenant.as_str(), admitted.name.as_str()), ("other", "b"));
+        assert_eq!((admitted.tenant.as_str(), &*admitted.name), ("other", "b"));
         assert!(admitted.admin);
         let admitted = closed()
             .admit(&headers(&[(header::AUTHORIZATION, "Bearer 0123456789abcdef")]))

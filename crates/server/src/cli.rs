@@ -162,9 +162,7 @@ impl Command {
                 parts.semantic.start();
                 let served =
                     mcp::serve_stdio(parts.manager.clone(), limits, loaded.value.mcp.clone(), principal);
-                let served = served.await;
-                parts.semantic.close().await;
-                Ok(served?)
+                Ok(served.await?)
             })),
             Self::Migrate => runtime.block_on(doctor::migrate(&loaded.value)),
             Self::Config(command) => config::run(&command, &loaded),

@@ -103,7 +103,9 @@ pub struct ContextManagerSettings {
     pub cache: CacheSettings,
     /// What is brought into use by and by.
     pub rollout: RolloutSettings,
-    /// The breakers around the Postgres servers, one each for reads from it.
+    /// The gates of the Postgres servers: a breaker each for the reads that a replica serves, a breaker and a limit on
+    /// what runs at once each for what the primary does, and for searches, which get at most half of `max_open_conns`.
+    /// Ten times as many may wait, for `database.pool_timeout`.
     pub circuit_breaker: BreakerSettings,
     /// Read replicas of Postgres.
     pub read_replicas: Vec<ReplicaSettings>,
@@ -277,7 +279,6 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
 
 /// What is configured and has no effect in this version, so that nobody relies on it.
 pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
-    const NOT_YET: &str = "this version does not use it yet";
     const EMBEDDED: &str =
         "without context_manager.database.dsn the embedded store is used, which needs none of it";
     const NO_REPLICAS: &str = "there are no read_replicas to guard or to choose from";
@@ -321,11 +322,8 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
         sections.extend([
             ("context_manager.rollout.replicas", NO_REPLICAS),
             ("context_manager.rollout.hedging", NO_REPLICAS),
-            ("context_manager.circuit_breaker", NO_REPLICAS),
             ("context_manager.routing", NO_REPLICAS),
         ]);
-    } else {
-        sections.push(("context_manager.circuit_breaker.max_concurrent_requests", NOT_YET));
     }
     sections
         .into_iter()

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerSettings;
+use crate::rest::Front;
 
 /// Wait after the system refused to accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -20,7 +19,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `draining` is cancelled, then lets requests end for `server.shutdown_grace`.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    front: Front,
     settings: &ServerSettings,
     draining: CancellationToken,
 ) {
@@ -37,8 +36,7 @@ pub async fn serve(
         let Some((stream, permit)) = accepted else {
             continue;
         };
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = http.serve_connection(TokioIo::new(stream), front.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -6,11 +6,14 @@ mod batch;
 mod contexts;
 pub(crate) mod dto;
 mod extract;
+mod front;
 mod health;
 mod items;
 mod middleware;
 pub mod problem;
+mod request_id;
 mod search;
+mod session;
 mod summary;
 mod transfer;
 pub(crate) mod window;
@@ -34,14 +37,34 @@ use crate::auth::Gatekeeper;
 use crate::caching::Caching;
 use crate::config::ServerSettings;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::slow::SlowRequests;
+pub use front::Front;
 use problem::Problem;
 
 /// Where the answer came from.
 const ORIGIN: HeaderName = HeaderName::from_static("contextkeep-origin");
 
-/// What every handler can reach.
+/// What every handler can reach, in one pointer: the router clones it for each request.
 #[derive(Clone, Debug)]
-pub struct Rest {
+pub struct Rest(Arc<Reach>);
+
+impl std::ops::Deref for Rest {
+    type Target = Reach;
+
+    fn deref(&self) -> &Reach {
+        &self.0
+    }
+}
+
+impl From<Reach> for Rest {
+    fn from(reach: Reach) -> Self {
+        Self(Arc::new(reach))
+    }
+}
+
+/// What every handler can reach.
+#[derive(Debug)]
+pub struct Reach {
     /// Every operation on contexts.
     pub manager: Arc<dyn ContextManager>,
     /// How much one request may ask for.
@@ -54,6 +77,8 @@ pub struct Rest {
     pub caching: Option<Arc<Caching>>,
     /// The figures for Prometheus, if they are kept.
     pub metrics: Option<Arc<Metrics>>,
+    /// Which requests have a line in the log for being slow.
+    pub slow: SlowRequests,
     /// Cancelled when the server begins to shut down.
     pub draining: CancellationToken,
 }
@@ -105,7 +130,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// The whole face. `beside` is what else is served on the same port (MCP); it passes the same gate.
-pub fn router(rest: &Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
+pub fn front(rest: Rest, gatekeeper: Gatekeeper, beside: Router) -> Front {
     let (routes, document) = documented().split_for_parts();
     let document = Arc::new(document);
     let routes = routes
@@ -121,7 +146,9 @@ pub fn router(rest: &Rest, gatekeeper: Gatekeeper, beside: Router) -> Router {
             Problem::new("method_not_allowed", "this path has other methods")
         })
         .with_state(rest.clone());
-    middleware::around(routes.merge(beside), rest, gatekeeper)
+    let guards = Arc::new(middleware::Guards::new(rest.clone(), gatekeeper));
+    let routes = middleware::around(routes.merge(beside), guards.clone());
+    Front::new(rest, guards, routes)
 }
 
 /// An answer as JSON.
@@ -147,6 +174,8 @@ fn raw(body: impl Into<Body>, origin: Origin) -> Response<Body> {
 
 fn bytes(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
+    // Room for what the layers add, so that the map is made once.
+    response.headers_mut().reserve(8);
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -163,7 +192,8 @@ fn from(mut response: Response<Body>, origin: Origin) -> Response<Body> {
 
 /// Adds the version as `ETag`.
 fn tagged(mut response: Response<Body>, version: Version) -> Response<Body> {
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+    let tag = format!("\"{version}\"");
+    if let Ok(tag) = HeaderValue::from_maybe_shared(bytes::Bytes::from(tag)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

@@ -1,6 +1,7 @@
 //! What the process says of itself. The log: structured, on standard error, never with ids, bodies or secrets.
 
 pub mod metrics;
+pub mod slow;
 
 use std::io::IsTerminal as _;
 

@@ -1,5 +1,6 @@
-//! Loading: second level, lease, source, fill. All of it in a task that belongs to no reader.
+//! Loading: second level, lease, source, fill.
 
+mod begin;
 mod pass;
 
 use std::sync::Arc;
@@ -33,48 +34,16 @@ pub(crate) struct Job {
     pub(crate) past_remote: bool,
 }
 
-/// Lands flights whose task ends early (F3): it panicked, or the runtime shuts down.
-struct Landing {
-    engine: Arc<Engine>,
-    flights: Vec<Arc<Flight<Outcome>>>,
-}
-
-impl Landing {
-    fn land_the_rest(&self, error: &Error) {
-        for flight in &self.flights {
-            self.engine.lock(&flight.key).leave(flight);
-            flight.land(Err(error.clone()));
-        }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.land_the_rest(&Error::Abandoned);
-    }
-}
-
 impl Engine {
-    pub(crate) fn spawn_load(self: &Arc<Self>, jobs: Vec<Job>, loader: Arc<dyn Loader>) {
-        let engine = Arc::clone(self);
-        let landing = Landing {
-            engine: Arc::clone(self),
-            flights: jobs.iter().map(|job| Arc::clone(&job.flight)).collect(),
-        };
-        drop(tokio::spawn(async move {
-            let limit = engine.policy.load_timeout;
-            let work = Box::pin(engine.fly(jobs, &loader));
-            if tokio::time::timeout(limit, work).await.is_err() {
-                landing.land_the_rest(&Error::TimedOut(limit));
-            }
-            drop(landing);
-        }));
+    async fn fly(self: &Arc<Self>, jobs: Vec<Job>, loader: &Arc<dyn Loader>) {
+        let passes = self.passes(jobs).await;
+        let passes = self.consult(passes).await;
+        self.fly_on(passes, loader).await;
     }
 
-    async fn fly(self: &Arc<Self>, jobs: Vec<Job>, loader: &Arc<dyn Loader>) {
-        let mut passes = self.passes(jobs).await;
+    /// What the second level did not have.
+    async fn fly_on(&self, mut passes: Vec<Pass>, loader: &Arc<dyn Loader>) {
         if self.remote.is_some() {
-            passes = self.consult(passes).await;
             let (mut granted, held) = self.lease(passes).await;
             // One key that another node loads must not hold up the rest.
             for pass in held {
@@ -100,22 +69,27 @@ impl Engine {
         let before: Vec<_> = ask.iter().map(|pass| self.followed(pass)).collect();
         let sent = self.now();
         let answers = self.ask(RemoteOp::Get, keys.len(), remote.get(keys)).await;
-        for ((mut pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
-            match answer {
-                Ok(fetched) => {
-                    if let Some(pass) = self.fetched(pass, before, sent, fetched).await {
-                        rest.push(pass);
-                    }
-                }
-                // What it holds can't be read, but it is there: a fill will heal it.
-                Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => rest.push(pass),
-                Err(_) => {
-                    pass.remote_down = true;
-                    rest.push(pass);
-                }
-            }
+        for ((pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
+            rest.extend(self.fetched(pass, before, sent, answer).await);
         }
         rest
+    }
+
+    /// [`consult`](Self::consult) for a flight that is alone.
+    async fn consult_one(&self, pass: Pass) -> Option<Pass> {
+        let Some(remote) = &self.remote else {
+            return Some(pass);
+        };
+        let before = self.followed(&pass);
+        let sent = self.now();
+        if self.partitions.at(pass.partition).is_suspect(sent) {
+            return Some(pass);
+        }
+        let get = remote.get(vec![pass.flight.key.clone()]);
+        let answer = self.ask(RemoteOp::Get, 1, get).await.pop();
+        // `ask` answers as many as were asked for.
+        let answer = answer.unwrap_or(Err(RemoteError::TimedOut));
+        self.fetched(pass, before, sent, answer).await
     }
 
     async fn fetched(
@@ -123,8 +97,17 @@ impl Engine {
         mut pass: Pass,
         before: Option<Position>,
         sent: Nanos,
-        fetched: Fetched,
+        answer: Result<Fetched, RemoteError>,
     ) -> Option<Pass> {
+        let fetched = match answer {
+            Ok(fetched) => fetched,
+            // What it holds can't be read, but it is there: a fill will heal it.
+            Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => return Some(pass),
+            Err(_) => {
+                pass.remote_down = true;
+                return Some(pass);
+            }
+        };
         if !self.agrees(&pass, before, fetched.position) {
             pass.source = Source::Newest;
             return Some(pass);
@@ -248,7 +231,7 @@ impl Engine {
             if let Some(overtaken) = pass.overtaken.clone() {
                 // G9: it is an answer, and not to be kept.
                 pass.flight.land(Ok(overtaken));
-                self.lock(&pass.flight.key).leave(&pass.flight);
+                self.flights.lock_of(&pass.flight).leave(&pass.flight);
                 continue;
             }
             let floor = pass.flight.need();
@@ -339,7 +322,7 @@ impl Engine {
     /// Lands a flight if the version will do. Under the key's lock, so that nobody who joined since a change gets what
     /// was before it.
     fn try_land(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
-        let locked = self.lock(&pass.flight.key);
+        let locked = self.flights.lock_of(&pass.flight);
         let below = entry.version < pass.flight.need();
         #[cfg(test)]
         let below = below && !self.is(super::Mutant::MissingFloor);
@@ -388,7 +371,7 @@ impl Engine {
                 Ok(Filled::Refused) => {
                     // It changed meanwhile, or somebody else may load it now: what was loaded was for those who waited.
                     self.event(&Event::FillRefused);
-                    self.lock(&pass.flight.key).leave(&pass.flight);
+                    self.flights.lock_of(&pass.flight).leave(&pass.flight);
                 }
                 Ok(Filled::Stored) | Err(_) => self.store(&pass.flight, &entry),
             }
@@ -405,7 +388,7 @@ impl Engine {
             tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * self.random.unit())).await;
         }
         for pass in passes {
-            self.lock(&pass.flight.key).leave(&pass.flight);
+            self.flights.lock_of(&pass.flight).leave(&pass.flight);
         }
     }
 

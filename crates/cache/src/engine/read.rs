@@ -20,7 +20,7 @@ const REJOINS: u32 = 3;
 enum Joined {
     Hit(Answer),
     Flight(Arc<Flight<Outcome>>),
-    /// A flight of our own, which somebody has to spawn.
+    /// A flight of our own, which has to be begun.
     New(Job),
 }
 
@@ -58,7 +58,7 @@ impl Engine {
                 Joined::Flight(flight) => flight,
                 Joined::New(job) => {
                     let flight = Arc::clone(&job.flight);
-                    self.spawn_load(vec![job], Arc::clone(loader));
+                    self.begin(job, loader);
                     flight
                 }
             };

@@ -1,16 +1,20 @@
-//! Loom explores a load against a change of its key, and landing against waiting. Run with
+//! Loom explores a load against a change of its key, landing against waiting, and waiters that fly. Run with
 //! `RUSTFLAGS="--cfg loom" cargo test --release -p contextkeep-cache --lib models`.
 //!
 //! A fault is planted as well, and the model must notice it.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 
-use loom::future::block_on;
+use loom::future::{AtomicWaker, block_on};
 use loom::sync::Mutex;
+use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
-use super::{Flights, lock};
+use super::{Flight, Flights, Ordering, Wait, lock};
 use crate::clock::Nanos;
 use crate::partition::Partition;
 use crate::version::{Key, Version};
@@ -135,5 +139,133 @@ fn every_waiter_is_woken() {
         assert_eq!(block_on(flight.wait()), 7);
         landing.join().unwrap();
         assert_eq!(tiers.flights.live(), 0, "F4");
+    });
+}
+
+/// What a pilot waits for.
+struct Reply {
+    came: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Reply {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            came: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    fn comes(&self) {
+        self.came.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    async fn wait(&self) {
+        poll_fn(|context| {
+            self.waker.register_by_ref(context.waker());
+            if self.came.load(Ordering::Acquire) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+/// A flight whose pilot lands it when the reply has come.
+fn piloted(reply: &Arc<Reply>) -> Arc<Flight<u64>> {
+    let flights = Flights::new(1, 4);
+    let flight = flights
+        .lock(&Key::from("k"), 0)
+        .begin(Version::ZERO, Nanos::ZERO, 1, false)
+        .unwrap();
+    let (reply, flown) = (Arc::clone(reply), Arc::clone(&flight));
+    flight.board(Box::pin(async move {
+        reply.wait().await;
+        flown.land(7);
+    }));
+    flight
+}
+
+/// Waits, and is polled once only.
+fn begin_to_wait(flight: &Arc<Flight<u64>>) -> Wait<u64> {
+    let mut wait = flight.wait();
+    let polled = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Pending | Poll::Ready(7)));
+    wait
+}
+
+/// Whether somebody was woken.
+struct Flag(std::sync::atomic::AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// F5: one is not polled any more, and the other one needs the pilot's wake. Not waiting but looking whether he was woken,
+/// because a deadlock ends loom's whole process. The planted fault looks at the pilot before it has its place.
+fn a_waiter_beside_one_that_stops(mutant: bool) {
+    let reply = Reply::new();
+    let flight = piloted(&reply);
+    let stopping = {
+        let flight = Arc::clone(&flight);
+        thread::spawn(move || begin_to_wait(&flight))
+    };
+    let replying = {
+        let reply = Arc::clone(&reply);
+        thread::spawn(move || reply.comes())
+    };
+    let flag = Arc::new(Flag(false.into()));
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut wait = flight.wait();
+    let polled = if mutant {
+        flight.fly(None);
+        wait.register(&waker).map_or(Poll::Pending, Poll::Ready)
+    } else {
+        Pin::new(&mut wait).poll(&mut Context::from_waker(&waker))
+    };
+    replying.join().unwrap();
+    let stopped = stopping.join().unwrap();
+    assert!(
+        polled == Poll::Ready(7) || flag.0.load(Ordering::Acquire),
+        "a lost wake-up"
+    );
+    drop((wait, stopped));
+}
+
+#[test]
+fn nobody_waits_for_one_who_is_not_polled() {
+    explore(|| a_waiter_beside_one_that_stops(false));
+}
+
+#[test]
+fn the_model_finds_a_waiter_that_takes_his_place_too_late() {
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        explore(|| a_waiter_beside_one_that_stops(true));
+    }));
+    assert!(found.is_err());
+}
+
+#[test]
+fn a_flight_goes_on_without_those_who_left() {
+    explore(|| {
+        let reply = Reply::new();
+        let flight = piloted(&reply);
+        let leaving = {
+            let flight = Arc::clone(&flight);
+            thread::spawn(move || drop(begin_to_wait(&flight)))
+        };
+        let replying = {
+            let reply = Arc::clone(&reply);
+            thread::spawn(move || reply.comes())
+        };
+        leaving.join().unwrap();
+        // F6: whoever comes late finds it flying or landed.
+        assert_eq!(block_on(flight.wait()), 7);
+        replying.join().unwrap();
     });
 }

@@ -16,8 +16,10 @@ use deadpool::managed::Pool;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
+use self::names::Names;
 pub use self::options::Options;
 use self::reads::Reads;
+use super::lanes::Lanes;
 use super::link::{Dial, Dialler, Shared, pool, unavailable};
 use super::{listen, wire};
 use crate::clock::{Clock, TokioClock};
@@ -39,6 +41,7 @@ pub struct RedisLevel(Arc<Inner>);
 
 struct Inner {
     options: Options,
+    names: Names,
     dial: Dial,
     shared: Shared,
     reads: Reads,
@@ -72,10 +75,19 @@ impl RedisLevel {
         let dial = Dial::new(settings)?;
         let mut tasks = Vec::new();
         let shared = Shared::connect(&dial, &mut tasks);
+        let names = Names::of(&options.name);
+        let lanes = Lanes::new(&dial);
         Ok(Self(Arc::new(Inner {
-            reads: Reads::new(&dial, shared.clone()),
+            reads: Reads::new(
+                &dial,
+                names.clone(),
+                options.partitions,
+                shared.clone(),
+                lanes.clone(),
+            ),
+            names,
             shared,
-            pool: pool(&dial, &mut tasks)?,
+            pool: pool(&dial, lanes, &mut tasks)?,
             ttl_ms: millis(settings.ttl),
             random: Random::from_entropy(),
             ahead_ms: AtomicU64::new(u64::MAX),

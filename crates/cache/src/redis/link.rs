@@ -14,13 +14,14 @@ use deadpool_redis::redis::cluster::{ClusterClient, ClusterClientBuilder};
 use deadpool_redis::redis::cluster_async::ClusterConnection;
 use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisFuture, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+    ProtocolVersion, RedisFuture, RedisResult, TlsCertificates, Value,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::lanes::Lanes;
 use crate::error::RemoteError;
 use crate::settings::RedisSettings;
 
@@ -82,6 +83,14 @@ pub(super) enum Server {
     Cluster(Vec<ConnectionInfo>),
 }
 
+/// What a server wants to hear first.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<SecretString>,
+    pub(super) db: usize,
+}
+
 /// What every connection is made with.
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
@@ -124,6 +133,29 @@ impl Dial {
             authority,
             settings: Arc::new(settings.clone()),
         })
+    }
+
+    /// The single node's address and what it wants to hear first; nothing for a cluster.
+    pub(super) fn login(&self) -> Option<(&ConnectionAddr, Login)> {
+        let Server::Single(client) = &self.server else {
+            return None;
+        };
+        let info = client.get_connection_info();
+        let redis = info.redis_settings();
+        let login = Login {
+            user: redis.username().map(str::to_owned),
+            password: redis.password().map(|word| SecretString::from(word.to_owned())),
+            db: usize::try_from(redis.db()).ok()?,
+        };
+        Some((info.addr(), login))
+    }
+
+    pub(super) fn dial_timeout(&self) -> Duration {
+        self.settings.dial_timeout
+    }
+
+    pub(super) fn max_conn_age(&self) -> Duration {
+        self.settings.max_conn_age
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -335,6 +367,7 @@ impl Manager for Dialler {
 /// The connections for large bodies.
 pub(super) fn pool(
     dial: &Dial,
+    lanes: Lanes,
     tasks: &mut Vec<tokio::task::JoinHandle<()>>,
 ) -> Result<Pool<Dialler>, RemoteError> {
     let settings = &dial.settings;
@@ -356,12 +389,12 @@ pub(super) fn pool(
         .map_err(unavailable)?;
     let idle_for = settings.idle_timeout;
     let least = usize::try_from(settings.min_idle_conns).unwrap_or(0).min(most);
-    tasks.push(tokio::spawn(keep(pool.clone(), idle_for, least)));
+    tasks.push(tokio::spawn(keep(pool.clone(), lanes, idle_for, least)));
     Ok(pool)
 }
 
-/// Closes what nobody used for `idle_for`, and keeps `least` of those that were ever needed.
-async fn keep(pool: Pool<Dialler>, idle_for: Duration, least: usize) {
+/// Closes what nobody used for `idle_for`, and keeps `least` of the pool's that were ever needed.
+async fn keep(pool: Pool<Dialler>, lanes: Lanes, idle_for: Duration, least: usize) {
     if idle_for.is_zero() {
         return;
     }
@@ -374,5 +407,6 @@ async fn keep(pool: Pool<Dialler>, idle_for: Duration, least: usize) {
             surplus -= usize::from(idle);
             !idle
         });
+        lanes.close_idle(idle_for);
     }
 }

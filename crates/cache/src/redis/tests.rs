@@ -1,6 +1,8 @@
 //! Against real servers.
 
 mod configured;
+mod moving;
+mod neighbours;
 mod reads;
 mod tls;
 mod trouble;

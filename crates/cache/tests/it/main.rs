@@ -10,6 +10,8 @@ mod changing;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod flying;
+#[cfg(test)]
 mod loading;
 #[cfg(test)]
 mod serving;

@@ -3,7 +3,7 @@
 //! - **Q1** A context waits at most once; a later wish takes the place of the one before.
 //! - **Q2** Tenants take turns, one context each, however many of theirs wait.
 //! - **Q3** At most `room` contexts wait. When that is used up, the tenant of whom most wait gives way: the last of his
-//!   goes, unless he is the one who asks (longest queue drop; McKenney, "Stochastic Fairness Queueing", 1990).
+//!   goes, unless he is the one who asks (longest queue drop, as in "Stochastic Fairness Queueing", INFOCOM 1990).
 //! - **Q4** One context is worked on once at a time. What is wished of it meanwhile comes after.
 //! - **Q5** A context that failed has a rest.
 
@@ -241,7 +241,7 @@ mod tests {
         queue.push(&first, to(3), now);
         queue.next().unwrap();
         queue.push(&first, to(4), now);
-        let until = now + Duration::from_secs(60);
+        let until = now + Duration::from_mins(1);
         queue.done(&first, Some(until), now);
         assert_eq!(queue.push(&first, to(4), now), Pushed::Rests, "Q5");
         assert!(queue.next().is_none(), "what was wished meanwhile rests as well");

@@ -6,6 +6,7 @@
 //! - **H2** It moves forward only by items that follow immediately, on the same stream.
 //! - **H3** It belongs to the history of the store that it was read in, and is of no use in another one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::item::Kind;
@@ -23,7 +24,8 @@ pub(super) struct Held {
     history: u64,
     context: Context,
     kept: Vec<Item>,
-    run: Vec<Item>,
+    /// A queue: one that is as large as it may be loses its oldest item with each append.
+    run: VecDeque<Item>,
     /// What comes before the run; `None` if the run is all there is.
     before: Option<Kind>,
     bytes: u64,
@@ -38,7 +40,7 @@ impl Held {
             history,
             context: tail.context,
             kept: tail.kept,
-            run: tail.run,
+            run: tail.run.into(),
             before: tail.before,
             bytes,
             answers: Vec::new(),
@@ -82,7 +84,7 @@ impl Held {
             }
             next += 1;
             self.bytes += size(&item);
-            self.run.push(item);
+            self.run.push_back(item);
         }
         let whole = context.stream == self.context.stream && next == context.next_seq;
         self.set_context(context);
@@ -94,24 +96,16 @@ impl Held {
         if self.bytes <= bytes_max {
             return;
         }
-        let mut bytes = self.bytes;
-        let mut drop = 0;
-        for item in &self.run {
-            if bytes <= bytes_max {
-                break;
-            }
-            if !item.traits.always_kept() {
-                bytes -= size(item);
-            }
-            drop += 1;
-        }
-        for item in self.run.drain(..drop) {
+        while self.bytes > bytes_max
+            && let Some(item) = self.run.pop_front()
+        {
             self.before = Some(item.traits.kind);
             if item.traits.always_kept() {
                 self.kept.push(item);
+            } else {
+                self.bytes -= size(&item);
             }
         }
-        self.bytes = bytes;
         self.answers.clear();
     }
 
@@ -137,17 +131,17 @@ impl Held {
         if first == 0 && self.before.is_some() {
             return None;
         }
-        let (older, run) = self.run.split_at_checked(first)?;
+        let older = self.run.range(..first);
         let kept: Vec<Item> = self
             .kept
             .iter()
-            .chain(older.iter().filter(|item| item.traits.always_kept()))
+            .chain(older.filter(|item| item.traits.always_kept()))
             .cloned()
             .collect();
         (kept.len() < query.items_max as usize).then(|| Tail {
             context: self.context.clone(),
             kept,
-            run: run.to_vec(),
+            run: self.run.range(first..).cloned().collect(),
             before,
         })
     }
@@ -162,7 +156,7 @@ impl Held {
             .min(query.before.saturating_sub(1));
         let from = self.run.partition_point(|item| item.seq < first);
         let to = self.run.partition_point(|item| item.seq <= last);
-        let range = self.run.get(from..to.max(from)).unwrap_or_default();
+        let range = self.run.range(from..to.max(from));
         // A stream may have gaps, so that only its beginning, or an item at or before `first`, proves that nothing of
         // the range is missing.
         let reaches = self.before.is_none() || self.oldest().is_some_and(|oldest| oldest <= first);
@@ -173,8 +167,8 @@ impl Held {
         };
         match query.order {
             Order::Ascending if !reaches => return None,
-            Order::Ascending => fill(&mut page, query, range.iter()),
-            Order::Descending => fill(&mut page, query, range.iter().rev()),
+            Order::Ascending => fill(&mut page, query, range),
+            Order::Descending => fill(&mut page, query, range.rev()),
         }
         (reaches || page.more).then_some(page)
     }
@@ -217,7 +211,7 @@ impl Held {
     }
 
     fn oldest(&self) -> Option<Seq> {
-        self.run.first().map(|item| item.seq)
+        self.run.front().map(|item| item.seq)
     }
 }
 

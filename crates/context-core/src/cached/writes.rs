@@ -7,7 +7,7 @@ use super::heads::Change;
 use super::{CachedStore, Inner};
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
-use crate::session::Session;
+use crate::session::{Session, Stage, timed};
 use crate::store::{Append, Appended, Created, SeqRange};
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version};
 
@@ -166,7 +166,7 @@ impl Inner {
                 tails.forget(key);
             }
         }
-        self.heads.tell(changes).await;
+        timed(Stage::Cache, self.heads.tell(changes)).await;
     }
 
     async fn tell_created(&self, tenant: &TenantId, created: &Created) {

@@ -284,8 +284,18 @@ pub async fn a_window_may_have_a_summary_of_what_it_leaves_out(t: Subject) {
         before = now;
     }
     assert!((1..=6).contains(&moves), "{moves}");
+}
 
-    // A client knows better, and the prefix has another name then.
+pub async fn a_clients_summary_goes_before_ours_in_a_window(t: Subject) {
+    let (manager, key) = talked(&t).await;
+    let request = crate::WindowRequest {
+        max_tokens: Some(600),
+        summary: true,
+        ..crate::WindowRequest::default()
+    };
+    let window = async || manager.window(&key, request).await.unwrap().value;
+    let before = window().await;
+    // The prefix has another name then.
     let put = PutSummary {
         range: before.summary.unwrap().range,
         text: "the traveller moved many flights".to_owned(),

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::database::{Database, RETRY_AFTER};
 use crate::error::{Error, Result};
+use crate::session::{Stage, timed};
 
 /// Longest that one read may take. Pages are bounded, so only a search for very common words gets there.
 const READ_MAX: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(query, READ_MAX).await
+        timed(Stage::Statement, self.run(query, READ_MAX)).await
     }
 
     /// As [`Readers::read`], for what takes as long as reading everything.

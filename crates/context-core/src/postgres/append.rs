@@ -27,6 +27,7 @@ use super::transaction::{Failure, Outcome};
 use crate::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
+use crate::session::{Stage, timed};
 use crate::store::{Append, Appended};
 
 /// Largest group, in bytes of item bodies; a single append may be larger.
@@ -190,7 +191,7 @@ impl Appender {
 }
 
 async fn answer(outcome: oneshot::Receiver<Result<Committed>>) -> Result<Committed> {
-    outcome
+    timed(Stage::Commit, outcome)
         .await
         .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
 }
@@ -230,39 +231,53 @@ impl Lane {
 
     /// Commits a group and answers every append of it.
     async fn commit(&self, group: Vec<Job>) {
-        let primary = self.servers.primary();
-        let left = match primary.session().await {
-            Err(fault) => {
-                self.servers.notice(&primary, &fault);
-                return self.answer_all(group, &fault.into());
-            }
-            Ok(session) => match fresh::commit(&session, &group, self.settings.synchronous_commit).await {
-                Ok(outcomes) => {
-                    let position = self.position(&primary).await;
-                    let mut left = Vec::new();
-                    for (job, outcome) in group.into_iter().zip(outcomes) {
-                        match outcome {
-                            Some(appended) => self.answer(job, Ok((appended, position))),
-                            None => left.push(job),
-                        }
+        let left = match self.try_fresh(&group).await {
+            Ok((outcomes, position)) => {
+                let mut left = Vec::new();
+                for (job, outcome) in group.into_iter().zip(outcomes) {
+                    match outcome {
+                        Some(appended) => self.answer(job, Ok((appended, position))),
+                        None => left.push(job),
                     }
-                    left
                 }
-                Err(Failure::Refused(error)) => return self.answer_all(group, &error),
-                // Nothing was written. Usually a key was used before.
-                Err(Failure::Fault(fault)) if fault.is_not_applied() => {
-                    tracing::debug!(%fault, appends = group.len(), "a group of appends is done with care");
-                    group
-                }
-                Err(Failure::Fault(fault)) => {
-                    self.servers.notice(&primary, &fault);
-                    self.unknown(group, fault)
-                }
-            },
+                left
+            }
+            Err(Failure::Refused(error)) => return self.answer_all(group, &error),
+            // Nothing was written. Usually a key was used before.
+            Err(Failure::Fault(fault)) if fault.is_not_applied() => {
+                tracing::debug!(%fault, appends = group.len(), "a group of appends is done with care");
+                group
+            }
+            Err(Failure::Fault(fault)) => self.unknown(group, fault),
         };
         if !left.is_empty() {
             self.commit_carefully(left).await;
         }
+    }
+
+    /// The usual way. A group that gets no connection is refused: more care would not mend that.
+    async fn try_fresh(&self, group: &[Job]) -> Outcome<(Vec<Option<Appended>>, Position)> {
+        let member = self.servers.primary_member();
+        let primary = &member.endpoint;
+        let entered = member.enter().await.map_err(Error::from)?;
+        let session = match member.while_it_answers(primary.session()).await {
+            Ok(session) => session,
+            Err(fault) => {
+                entered.end_by(Some(&fault));
+                self.servers.notice(primary, &fault);
+                return Err(Failure::Refused(fault.into()));
+            }
+        };
+        let commit = fresh::commit(&session, group, self.settings.synchronous_commit);
+        let outcomes = member.while_it_answers(commit).await;
+        entered.end_by(Failure::fault(&outcomes));
+        let outcomes = outcomes.inspect_err(|failure| match failure {
+            Failure::Fault(fault) if !fault.is_not_applied() => self.servers.notice(primary, fault),
+            _ => {}
+        })?;
+        // Not held while the position is asked for: the next group may have it.
+        drop(session);
+        Ok((outcomes, self.position(primary).await))
     }
 
     /// What may be asked again of a group whose outcome is unknown; the others are answered.
@@ -299,17 +314,21 @@ impl Lane {
     }
 
     async fn try_carefully(&self, jobs: &[Job]) -> Outcome<Vec<Result<Committed>>> {
-        let primary = self.servers.primary();
+        let member = self.servers.primary_member();
+        let primary = &member.endpoint;
+        let entered = member.enter().await?;
         let committed = async {
             let session: Session = primary.session().await?;
             careful::commit(&session, jobs, self.settings.synchronous_commit).await
         };
-        let outcomes = committed.await.inspect_err(|failure| {
+        let outcomes = member.while_it_answers(committed).await;
+        entered.end_by(Failure::fault(&outcomes));
+        let outcomes = outcomes.inspect_err(|failure| {
             if let Failure::Fault(fault) = failure {
-                self.servers.notice(&primary, fault);
+                self.servers.notice(primary, fault);
             }
         })?;
-        let position = self.position(&primary).await;
+        let position = self.position(primary).await;
         let placed = outcomes.into_iter();
         Ok(placed.map(|outcome| Ok((outcome?, position))).collect())
     }

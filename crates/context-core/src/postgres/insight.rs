@@ -30,8 +30,10 @@ use self::sampler::Sampler;
 use super::link::{Statement, Watch};
 use super::replicas::Replicas;
 use crate::clock::{Clock, Timestamp};
+use crate::session::{Stage, spent};
 use crate::settings::MonitoringSettings;
 
+pub use super::gate::GateStatus;
 pub use super::link::{Closed, PoolStatus};
 pub use super::replicas::{MemberStatus, State as MemberState, Tallies};
 
@@ -57,6 +59,8 @@ pub struct Insight {
     pub reads: Tallies,
     /// Appends that wait for their commit.
     pub writes_waiting: u64,
+    /// In front of searches.
+    pub searches: GateStatus,
 }
 
 /// One server: how it was last seen, and the connections to it.
@@ -227,7 +231,7 @@ impl Recorder {
     }
 
     /// What is known.
-    pub(super) fn insight(&self, servers: &Replicas, writes_waiting: u64) -> Insight {
+    pub(super) fn insight(&self, servers: &Replicas, writes_waiting: u64, searches: GateStatus) -> Insight {
         let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         let slow = slow.iter().rev().cloned().collect();
         Insight {
@@ -243,6 +247,7 @@ impl Recorder {
             servers: servers.insight(),
             reads: servers.tallies(),
             writes_waiting,
+            searches,
         }
     }
 
@@ -250,6 +255,7 @@ impl Recorder {
         let counts = self.counts.of(statement);
         let is_slow = took >= self.threshold;
         counts.ran(took, failed, is_slow);
+        spent(Stage::Statement, took);
         if !is_slow {
             return;
         }

@@ -39,8 +39,9 @@ use contextkeep_resilience::replicas::{Endpoint as Place, Panic};
 use contextkeep_resilience::{BreakerSettings, Budget, Bulkhead, Hedge, Profile, SplitMix, TokioClock};
 use tokio::task::AbortHandle;
 
-use self::member::Member;
+pub(crate) use self::member::Member;
 use self::prober::Roles;
+use super::gate::{Gate, GateStatus};
 use super::insight::ServerInsight;
 use super::link::{Endpoint, Epoch, Fault, Lsn};
 use crate::error::{Error, Result};
@@ -183,6 +184,8 @@ pub struct MemberStatus {
     pub breaker: contextkeep_resilience::breaker::State,
     /// Reads under way on it by this router.
     pub in_flight: u64,
+    /// In front of what it does as the primary.
+    pub gate: GateStatus,
 }
 
 impl Replicas {
@@ -196,17 +199,18 @@ impl Replicas {
         replicas: impl IntoIterator<Item = Arc<Endpoint>>,
         database: &DatabaseSettings,
         routing: RoutingSettings,
-        breaker: &BreakerSettings,
+        settings: &BreakerSettings,
     ) -> Result<Arc<Self>> {
         let mut places = Vec::new();
         for endpoint in std::iter::once(primary).chain(replicas) {
             let name = format!("postgres.{}", endpoint.name());
-            let breaker = breaker
+            let breaker = settings
                 .breaker(name, Profile::PostgresRead)
                 .clock(TokioClock)
                 .build()
                 .map_err(|error| Error::internal(format!("the breaker cannot be built: {error}")))?;
-            places.push(Place::new(Arc::new(Member::new(endpoint)), breaker));
+            let gate = Gate::of_server(endpoint.name(), settings, database.pool_timeout)?;
+            places.push(Place::new(Arc::new(Member::new(endpoint, gate)), breaker));
         }
         let budget = Budget::tokens(
             routing.hedge_budget,
@@ -253,7 +257,12 @@ impl Replicas {
 
     /// The server that takes writes, as far as is known.
     pub(crate) fn primary(&self) -> Arc<Endpoint> {
-        self.member(self.primary_index()).endpoint.clone()
+        self.primary_member().endpoint.clone()
+    }
+
+    /// The same with the gate in front of it.
+    pub(crate) fn primary_member(&self) -> Arc<Member> {
+        self.member(self.primary_index()).clone()
     }
 
     /// The log that the primary writes, once it was seen.
@@ -307,6 +316,7 @@ impl Replicas {
                     lag: seen.fresh.map(|fresh| fresh.elapsed()),
                     breaker: place.breaker().state(),
                     in_flight: place.in_flight(),
+                    gate: place.value.gate.status(),
                 }
             })
             .collect()

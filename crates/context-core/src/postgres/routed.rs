@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::types::{PgLsn, Type};
 
 use super::link::{Endpoint, Epoch, Lsn, Session as Connection, Statement};
@@ -15,7 +16,13 @@ use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::Origin;
 use crate::session::{self, Consistency, Session};
+use crate::store::ContextPage;
 use crate::{Context, Version};
+
+/// How long the primary gets to show what a standby has shown.
+const NOT_SHOWN_YET: Duration = Duration::from_secs(1);
+/// Between two looks for it: about a commit's time.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A place in the log that covers something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,13 +111,48 @@ impl Reads {
             Err(Error::NotFound) => false,
             Err(_) => true,
         };
-        let served = self.servers.read(&demand, op, will_do).await?;
-        note(session.as_deref(), &served);
-        let value = served.value?;
-        match floor {
-            Some(seen) if version(&value) < seen => Err(lost_version(seen, version(&value))),
-            _ => Ok(value),
+        let patience = Instant::now() + NOT_SHOWN_YET;
+        loop {
+            let served = self.servers.read(&demand, &op, &will_do).await?;
+            note(session.as_deref(), &served);
+            let value = served.value?;
+            match floor {
+                Some(seen) if version(&value) < seen => {
+                    self.look_again(session.as_deref(), patience, seen, version(&value))
+                        .await?;
+                }
+                _ => return Ok(value),
+            }
         }
+    }
+
+    /// Even the primary is behind what the session has seen. With synchronous replication that may be so for a moment:
+    /// a standby shows a commit as soon as it has it, the primary only when a standby has said so. Returns when it is
+    /// worth asking again.
+    ///
+    /// # Errors
+    /// When it has not been shown in time: `SessionLost` if there was a failover since, else `Unavailable`.
+    async fn look_again(
+        &self,
+        session: Option<&Session>,
+        patience: Instant,
+        seen: Version,
+        actual: Version,
+    ) -> Result<()> {
+        if Instant::now() < patience {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            return Ok(());
+        }
+        let position = session.and_then(|session| session.token().position());
+        let same_log = position.is_some_and(|(epoch, _)| Some(inside(epoch)) == self.servers.epoch());
+        if same_log {
+            return Err(Error::Unavailable {
+                detail: "the primary does not show yet what a standby has shown: it waits for its standbys"
+                    .into(),
+                retry_after: super::RETRY_AFTER,
+            });
+        }
+        Err(lost_version(seen, actual))
     }
 
     /// How fresh a read of one context has to be, and the version that it must have.
@@ -153,15 +195,50 @@ impl Reads {
                 pairs.all(|(head, floor)| head.as_ref().is_some_and(|head| Some(head.version) >= *floor))
             })
         };
-        let heads = self.many_if(op, will_do).await?;
-        for (head, floor) in heads.iter().zip(&floors) {
-            if let (Some(head), Some(seen)) = (head, *floor)
-                && head.version < seen
-            {
-                return Err(lost_version(seen, head.version));
-            }
+        let patience = Instant::now() + NOT_SHOWN_YET;
+        loop {
+            let heads = self.many_if(&op, &will_do).await?;
+            let shown = heads.iter().zip(&floors);
+            let mut below = shown.filter_map(|(head, floor)| {
+                let (seen, actual) = ((*floor)?, head.as_ref()?.version);
+                (actual < seen).then_some((seen, actual))
+            });
+            let Some((seen, actual)) = below.next() else {
+                return Ok(heads);
+            };
+            self.look_again(session.as_deref(), patience, seen, actual)
+                .await?;
         }
-        Ok(heads)
+    }
+
+    /// Lists contexts. The position is not enough here either: a head from memory left only its version (Q2).
+    ///
+    /// # Errors
+    /// As of [`Reads::heads`].
+    pub(super) async fn list<Op, Reading>(&self, tenant: &TenantId, op: Op) -> Result<ContextPage>
+    where
+        Op: Fn(Connection) -> Reading + Send + Sync,
+        Reading: Future<Output = Read<ContextPage>> + Send,
+    {
+        let session = Session::current();
+        let below = |page: &ContextPage| {
+            page.contexts.iter().find_map(|context| {
+                let seen = self
+                    .for_context(session.as_deref()?, &(tenant, &context.id).into())
+                    .1?;
+                (context.version < seen).then_some((seen, context.version))
+            })
+        };
+        let will_do = |page: &Result<ContextPage>| page.as_ref().map_or(true, |page| below(page).is_none());
+        let patience = Instant::now() + NOT_SHOWN_YET;
+        loop {
+            let page = self.many_if(&op, &will_do).await?;
+            let Some((seen, actual)) = below(&page) else {
+                return Ok(page);
+            };
+            self.look_again(session.as_deref(), patience, seen, actual)
+                .await?;
+        }
     }
 
     /// Reads several contexts on a connection of its own: it may take long.

@@ -24,6 +24,16 @@ pub(super) enum Failure {
     Fault(Fault),
 }
 
+impl Failure {
+    /// What went wrong on the way or in the server; a refusal is an answer.
+    pub(super) const fn fault<T>(outcome: &Outcome<T>) -> Option<&Fault> {
+        match outcome {
+            Err(Self::Fault(fault)) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Refused(error)
@@ -90,11 +100,15 @@ where
     let mut tries = 0;
     loop {
         tries += 1;
-        let primary = servers.primary();
-        match attempt(primary.clone()).await {
+        let member = servers.primary_member();
+        let primary = &member.endpoint;
+        let entered = member.enter().await?;
+        let outcome = member.while_it_answers(attempt(primary.clone())).await;
+        entered.end_by(Failure::fault(&outcome));
+        match outcome {
             Ok(value) => return Ok(value),
             Err(Failure::Fault(fault)) => {
-                servers.notice(&primary, &fault);
+                servers.notice(primary, &fault);
                 if !fault.is_transient_conflict() || tries >= TRIES {
                     return Err(fault.into());
                 }

@@ -16,6 +16,11 @@ pub struct MonitoringSettings {
     #[serde(with = "humantime_serde")]
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
     pub slow_query_threshold: Duration,
+    /// A request that took at least this long has a line in the log, with where its time went: at most ten a second,
+    /// and how many were left out. Imports, exports and streams of events do not count. 0 logs every one.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub slow_request_threshold: Duration,
     /// Share of those slow statements whose plan is taken as well, at most one a second and one a minute of the
     /// same statement; 0 takes none. Postgres only.
     #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1.0)))]
@@ -27,6 +32,7 @@ impl Default for MonitoringSettings {
         Self {
             metrics_enabled: true,
             slow_query_threshold: Duration::from_millis(100),
+            slow_request_threshold: Duration::from_millis(500),
             sampling_rate: 0.1,
         }
     }

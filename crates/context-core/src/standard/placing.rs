@@ -108,7 +108,9 @@ impl StandardContextManager {
         let after = before
             .as_ref()
             .map_or(range.first - 1, |before| before.range.last);
-        let items = summarising::read(store, key, after, range.last, Most::WINDOW).await?;
+        // Nobody may answer who has not got as far as the window: what is made of less would be kept.
+        let read = summarising::read(store, key, after, range.last, Most::WINDOW);
+        let items = Session::at_least(key, context.version, read).await?;
         if items.more {
             self.background.make(key, range);
             return Ok(Found::Pending);

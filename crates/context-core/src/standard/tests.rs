@@ -28,6 +28,31 @@ async fn a_truncation_drops_nothing_of_a_context_that_is_longer_than_a_window_an
     assert_eq!(truncation.context.item_count, u64::from(window::ITEMS_MAX) + 1000);
 }
 
+// G2: the append comes between the choice, which is made off the reactor, and its writing.
+#[tokio::test]
+async fn a_truncation_that_names_no_version_is_not_refused_for_one() {
+    let store = Arc::new(FakeStore::new(Arc::new(SystemClock)));
+    let manager = StandardContextManager::new(store, LimitSettings::default());
+    let tenant = TenantId::parse("t").unwrap();
+    let new = NewContext::of_agent("a").with_id(id("c"));
+    manager.create(&tenant, new).await.unwrap();
+    let key = ContextKey::new(tenant, id("c"));
+    let (_, request) = long("c", 0, 20);
+    manager.append(&key, request).await.unwrap();
+    let request = TruncateRequest {
+        max_tokens: 20_000,
+        strategy: Strategy::Importance,
+        ..TruncateRequest::default()
+    };
+    let (truncated, appended) = tokio::join!(
+        manager.truncate(&key, request),
+        say(&manager, &key, r#"{"role":"user","content":"meanwhile"}"#)
+    );
+    assert_eq!(appended.first_seq, 21);
+    let context = truncated.unwrap().value.context;
+    assert!(context.tokens <= 20_000 && context.next_seq == 22, "{context:?}");
+}
+
 fn id(name: &str) -> ContextId {
     ContextId::parse(name).unwrap()
 }

@@ -1,5 +1,7 @@
 //! Truncation: what to drop is chosen by reading, and written on condition that nothing has changed since.
 
+use std::time::Duration;
+
 use super::{StandardContextManager, off_the_reactor};
 use crate::error::{Error, Invalid, Result};
 use crate::id::ContextKey;
@@ -14,11 +16,30 @@ use crate::{Context, Item, Seq, Version};
 const PAGE_ITEMS: u32 = 1000;
 /// Bytes of one page.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
+/// When to try again what writers have left no room for.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a truncation is chosen anew because the context changed meanwhile.
+const TRIES: usize = 20;
 
 impl StandardContextManager {
-    /// Drops items until the budget holds.
+    /// Drops items until the budget holds. Who names no version is not told of one: a choice that the context has
+    /// outrun is made again (G2).
     pub(super) async fn truncated(&self, key: &ContextKey, request: TruncateRequest) -> Result<Truncation> {
-        let wish = wish(&request)?;
+        for _ in 0..TRIES {
+            match self.truncated_once(key, &request).await {
+                Err(Error::VersionMismatch { .. }) if request.expected.is_none() => {}
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Overloaded {
+            what: "the context, which changes faster than it can be truncated,",
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    async fn truncated_once(&self, key: &ContextKey, request: &TruncateRequest) -> Result<Truncation> {
+        let wish = wish(request)?;
         let context = self.store.head(key).await?;
         // A window is also bounded in items and bytes; a context within its budget must lose nothing to that.
         if context.tokens <= request.max_tokens {
@@ -28,6 +49,13 @@ impl StandardContextManager {
         let (plan, version) = self
             .choose(key, &context, request.max_tokens, request.strategy, wish)
             .await?;
+        if version != context.version {
+            // What is dropped would be told by the bounds of another version.
+            return Err(Error::VersionMismatch {
+                expected: context.version,
+                actual: version,
+            });
+        }
         if request.dry_run || plan.dropped_items == 0 {
             expect(&context, request.expected)?;
             return Ok(truncation(context, &plan));

@@ -76,13 +76,11 @@ impl Drafting {
                 let text = shortened(text.trim(), self.each, self.tokenizer);
                 let line = format!("[{}] {}: {text}\n", item.seq, item.traits.role.as_str());
                 let tokens = self.tokenizer.count(&line).saturating_add(1);
-                match self.left.checked_sub(tokens) {
-                    Some(left) => self.left = left,
-                    None => {
-                        self.full = true;
-                        return;
-                    }
-                }
+                let Some(left) = self.left.checked_sub(tokens) else {
+                    self.full = true;
+                    return;
+                };
+                self.left = left;
                 self.lines.push(line);
             }
             self.items.push(item);

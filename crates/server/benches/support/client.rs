@@ -1,4 +1,5 @@
 //! The binary in a process of its own, and clients that cost next to nothing.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -44,6 +45,13 @@ impl Process {
             .and_then(|line| line["address"].as_str().map(str::to_owned))
             .unwrap();
         Self { child, address }
+    }
+}
+
+impl Process {
+    /// Its number in the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 

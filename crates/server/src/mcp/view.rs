@@ -177,17 +177,12 @@ impl From<Omitted> for OmittedView {
     }
 }
 
-/// Where the summary of what is not here stands.
+/// Which of the items or messages summarises what is omitted.
 #[derive(Debug, Serialize, JsonSchema)]
 struct PlacedView {
-    /// extractive, model or external.
     kind: &'static str,
-    first_seq: u64,
-    last_seq: u64,
     tokens: u32,
-    /// The seq that it bears among items.
     seq: u64,
-    /// In items, messages or input.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
 }
@@ -213,7 +208,6 @@ pub(super) struct WindowView<'a> {
     /// What is not here; absent if everything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<OmittedView>,
-    /// The summary of that, which is one of the items or messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<PlacedView>,
     /// Equal while the beginning stays: the older window is then a prefix of the newer.
@@ -286,8 +280,6 @@ impl<'a> WindowView<'a> {
         }
         self.summary = window.summary.map(|placed| PlacedView {
             kind: placed.kind.as_str(),
-            first_seq: placed.range.first,
-            last_seq: placed.range.last,
             tokens: placed.tokens,
             seq: placed.seq,
             index: window.summary_index(rendered),

@@ -2,6 +2,7 @@
 //! of them stored.
 
 mod cache;
+mod gates;
 mod view;
 
 use axum::body::Body;

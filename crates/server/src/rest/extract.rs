@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use bytes::Bytes;
 use contextkeep_core::{ContextId, ContextKey, Error, IdempotencyKey, Invalid, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -164,16 +164,20 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Ok(Self {
-            pairs,
-            known: Vec::new(),
-        })
+        Ok(Self::of(&parts.uri))
     }
 }
 
 impl Params {
+    /// The query of a request.
+    pub(super) fn of(uri: &Uri) -> Self {
+        let query = uri.query().unwrap_or_default();
+        Self {
+            pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            known: Vec::new(),
+        }
+    }
+
     /// All values of a key.
     pub(super) fn all(&mut self, key: &'static str) -> Vec<String> {
         self.known.push(key);

@@ -1,85 +1,104 @@
 //! What happens to every request, from the outside in: a request id and a line in the log, the bound on
 //! requests at once, the time limit, the gate.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::AGE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
+use axum::http::{HeaderValue, Method, Response};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
-use contextkeep_core::Invalid;
-use contextkeep_core::session::{Consistency, Session, Token};
-use tokio::sync::Semaphore;
+use contextkeep_core::session::Session;
+use futures_util::poll;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::Rest;
 use super::problem::Problem;
+use super::request_id::{self, REQUEST_ID};
+use super::{Rest, session};
 use crate::auth::Gatekeeper;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, slow};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TOKEN: HeaderName = HeaderName::from_static("contextkeep-token");
-const CONSISTENCY: HeaderName = HeaderName::from_static("contextkeep-consistency");
-/// Longest request id of a client that is passed on.
-const REQUEST_ID_BYTES_MAX: usize = 128;
+/// What every request passes.
+pub(super) struct Guards {
+    pub(super) gatekeeper: Gatekeeper,
+    permits: Semaphore,
+    rest: Rest,
+}
 
-/// What every request passes. One layer and not five: each would box its future and clone what is behind it.
-pub(super) fn around(routes: Router, rest: &Rest, gatekeeper: Gatekeeper) -> Router {
-    let guards = Arc::new(Guards {
-        gatekeeper,
-        permits: Semaphore::new(rest.settings.max_requests),
-        limit: rest.settings.request_timeout,
-    });
+impl Guards {
+    pub(super) fn new(rest: Rest, gatekeeper: Gatekeeper) -> Self {
+        Self {
+            gatekeeper,
+            permits: Semaphore::new(rest.settings.max_requests),
+            rest,
+        }
+    }
+
+    /// The right to be served among `server.max_requests`.
+    pub(super) fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.try_acquire().ok()
+    }
+}
+
+/// One layer and not five: each would box its future and clone what is behind it.
+pub(super) fn around(routes: Router, guards: Arc<Guards>) -> Router {
     routes.layer(from_fn_with_state(guards, observe))
 }
 
-struct Guards {
-    gatekeeper: Gatekeeper,
-    permits: Semaphore,
-    limit: Duration,
-}
-
-type Answer = Response<axum::body::Body>;
+type Answer = Response<Body>;
 
 async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next) -> Answer {
-    let id = request_id(&request);
+    let id = request_id::of(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let begun = Instant::now();
     let mut response = limit_requests(&guards, request, next).await;
-    let status = response.status();
-    let code = response
-        .headers()
-        .get("contextkeep-code")
-        .and_then(|code| code.to_str().ok())
-        .unwrap_or_default();
-    // Paths carry ids and bodies carry conversations: neither is logged.
-    let took = begun.elapsed();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    metrics::served(&method, route, status, took);
-    let duration_ms = took.as_secs_f64() * 1000.0;
-    if status.is_server_error() {
-        tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request failed");
-    } else {
-        tracing::debug!(%method, route, status = status.as_u16(), code, duration_ms, request_id = id, "request served");
-    }
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+    let took = served(&method, route, &id, begun, &mut response);
+    // These take as long as there is to read or to send.
+    if guards.rest.slow.is(took) && !matches!(route, "/v1/import" | "/v1/contexts/{id}/export") {
+        guards.rest.slow.tell(&slow::Request {
+            id: request_id::text(&id),
+            method: method.as_str(),
+            route,
+            status: response.status().as_u16(),
+            took,
+            session: response
+                .extensions()
+                .get::<Arc<Session>>()
+                .map(|session| &**session),
+        });
     }
     response
 }
 
-/// The client's id for the request, or one of ours.
-fn request_id(request: &Request) -> String {
-    request
-        .headers()
-        .get(REQUEST_ID)
-        .and_then(|id| id.to_str().ok())
-        .filter(|id| id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_graphic()))
-        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+/// Notes that a request was answered, names it in the answer, and says how long it took.
+pub(super) fn served(
+    method: &Method,
+    route: &str,
+    id: &HeaderValue,
+    begun: Instant,
+    response: &mut Answer,
+) -> Duration {
+    let status = response.status();
+    // Paths carry ids and bodies carry conversations: neither is logged.
+    let took = begun.elapsed();
+    metrics::served(method, route, status, took);
+    let duration_ms = took.as_secs_f64() * 1000.0;
+    let request_id = request_id::text(id);
+    if status.is_server_error() {
+        let code = response.headers().get("contextkeep-code");
+        let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
+        tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id, "request failed");
+    } else {
+        tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, "request served");
+    }
+    response.headers_mut().insert(REQUEST_ID, id.clone());
+    took
 }
 
 async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer {
@@ -89,9 +108,9 @@ async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer
     if matches!(path, "/healthz" | "/readyz" | "/metrics") || path.starts_with("/admin/") {
         return limit_time(guards, request, next).await;
     }
-    match guards.permits.try_acquire() {
-        Ok(_permit) => limit_time(guards, request, next).await,
-        Err(_) => Problem::new("busy", "as many requests as server.max_requests are being served")
+    match guards.permit() {
+        Some(_permit) => limit_time(guards, request, next).await,
+        None => Problem::new("busy", "as many requests as server.max_requests are being served")
             .retry_after(1)
             .into_response(),
     }
@@ -102,8 +121,13 @@ async fn limit_time(guards: &Guards, request: Request, next: Next) -> Answer {
     if request.uri().path() == "/v1/import" {
         return gate(guards, request, next).await;
     }
-    let limit = guards.limit;
-    match tokio::time::timeout(limit, gate(guards, request, next)).await {
+    let limit = guards.rest.settings.request_timeout;
+    let mut answer = pin!(gate(guards, request, next));
+    // What is answered from memory arms no timer.
+    if let std::task::Poll::Ready(response) = poll!(answer.as_mut()) {
+        return response;
+    }
+    match tokio::time::timeout(limit, answer).await {
         Ok(response) => response,
         Err(_) => Problem::new("timeout", format!("the request took longer than {limit:?}"))
             .hint("repeat a write with the same Idempotency-Key")
@@ -123,7 +147,7 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
                 // A client of MCP has no place to keep a token, and its reads are answered by the primary.
                 next.run(request).await
             } else {
-                session(request, next).await
+                in_session(guards, request, next).await
             }
         }
         Err(refusal) => Problem::new("unauthorized", refusal.to_string())
@@ -133,34 +157,17 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
 }
 
 /// Puts a request into its client's session (G4).
-async fn session(request: Request, next: Next) -> Answer {
-    let session = match asked(request.headers()) {
+async fn in_session(guards: &Guards, request: Request, next: Next) -> Answer {
+    let begun = Instant::now();
+    let session = match session::asked(request.headers()) {
         Ok(session) => session,
         Err(error) => return Problem::from(error).into_response(),
     };
     let mut response = session.scope(next.run(request)).await;
-    if let Some(token) = session.token().encode()
-        && let Ok(token) = HeaderValue::from_str(&token)
-    {
-        response.headers_mut().insert(TOKEN, token);
-    }
-    if let Some(age) = session.age() {
-        response
-            .headers_mut()
-            .insert(AGE, HeaderValue::from(age.as_secs()));
+    session::tell(&session, &mut response);
+    if guards.rest.slow.is(begun.elapsed()) {
+        // For the line in the log: where the time went.
+        response.extensions_mut().insert(session);
     }
     response
-}
-
-fn asked(headers: &HeaderMap) -> Result<Arc<Session>, contextkeep_core::Error> {
-    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let consistency = match text(&CONSISTENCY) {
-        None => Consistency::default(),
-        Some(name) => Consistency::parse(name).ok_or_else(|| {
-            Invalid::new("Contextkeep-Consistency", format!("is {name:?}"))
-                .hint("strong, session, bounded or any; session if it is left out")
-        })?,
-    };
-    let token = text(&TOKEN).map_or_else(|| Ok(Token::default()), Token::parse)?;
-    Ok(Session::new(consistency, token))
 }

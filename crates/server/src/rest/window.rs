@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use contextkeep_core::window::{Cut, Format};
-use contextkeep_core::{Error, Invalid, WindowRequest};
+use axum::http::Response;
+use contextkeep_core::window::{Cut, Format, Window};
+use contextkeep_core::{Answer, Error, Invalid, WindowRequest};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -39,7 +40,22 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         ("cut" = Option<String>, Query, description = "`sticky` (the default) or `tight`"),
         ("summary" = Option<bool>, Query, description = "Whether a summary of what is left out is to stand in its place; `false` by default")),
     responses((status = 200, body = WindowBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
+async fn window(State(rest): State<Rest>, Key(key): Key, params: Params) -> Answered {
+    let asked = asked(params)?;
+    let ready = rest.manager.window(&key, asked.request).await?;
+    Ok(answer(&ready, asked.format))
+}
+
+/// The route above, for metrics.
+pub(super) const PATH: &str = "/v1/contexts/{id}/window";
+
+/// What a request asks for.
+pub(super) struct Asked {
+    pub(super) request: WindowRequest,
+    pub(super) format: Format,
+}
+
+pub(super) fn asked(mut params: Params) -> Result<Asked, Problem> {
     let max_tokens = params.number("max_tokens")?;
     let reserve = params.number("reserve")?.unwrap_or(0);
     let format = match params.one("format")? {
@@ -62,17 +78,17 @@ async fn window(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> 
         cut,
         summary,
     };
-    let answer = match rest.manager.window_ready(&key, &request) {
-        Some(answer) => answer,
-        None => rest.manager.window(&key, request).await?,
-    };
+    Ok(Asked { request, format })
+}
+
+pub(super) fn answer(answer: &Answer<Arc<Window>>, format: Format) -> Response<Body> {
     let window = &answer.value;
     // Whoever asks alike gets the same bytes: a window that was kept ready is not written again.
     let body = window
         .written
         .get_or_write(format, || write::window(window, format));
     let body = Bytes::from_owner(Shared(body));
-    Ok(tagged(raw(body, answer.origin), window.version))
+    tagged(raw(body, answer.origin), window.version)
 }
 
 /// Bytes that a kept window and the answers made of it have in common.
@@ -144,14 +160,12 @@ pub(crate) struct BreakpointBody {
     index: Option<u64>,
 }
 
-/// Where a window has a summary, and of what.
+/// Where a window has a summary of what `omitted` names.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PlacedSummary)]
 pub(crate) struct PlacedBody {
     /// `extractive`, `model` or `external`.
     kind: String,
-    first_seq: u64,
-    last_seq: u64,
     tokens: u64,
     /// The seq that it bears among `items`: that of the newest item that is left out.
     seq: u64,
@@ -232,12 +246,7 @@ pub(crate) mod write {
     fn summary(out: &mut Vec<u8>, placed: &Placed, index: Option<usize>) {
         out.extend_from_slice(b",\"summary\":{\"kind\":");
         string(out, placed.kind.as_str());
-        for (name, value) in [
-            ("first_seq", placed.range.first),
-            ("last_seq", placed.range.last),
-            ("tokens", u64::from(placed.tokens)),
-            ("seq", placed.seq),
-        ] {
+        for (name, value) in [("tokens", u64::from(placed.tokens)), ("seq", placed.seq)] {
             out.push(b',');
             number(out, name, value);
         }

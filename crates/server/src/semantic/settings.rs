@@ -54,7 +54,7 @@ pub struct SemanticSettings {
     #[schemars(range(min = 1, max = 512))]
     pub batch: u32,
     /// Longest text of an item that is sent, in characters; what is beyond is not part of its vector. Models take
-    /// so many tokens at most, 8192 for those of OpenAI.
+    /// so many tokens at most, 8192 for those of `OpenAI`.
     #[schemars(range(min = 100, max = 1_000_000))]
     pub max_item_chars: usize,
     /// Largest reply that is read.

@@ -50,7 +50,7 @@ pub struct SummariesSettings {
     /// Most tokens of a summary. The model is told, and what is longer is cut.
     #[schemars(range(min = 50, max = 4000))]
     pub max_output_tokens: u32,
-    /// How the model is told. Reasoning models of OpenAI take `max_completion_tokens` only, most other servers know
+    /// How the model is told. Some reasoning models take `max_completion_tokens` only, most servers know
     /// `max_tokens`.
     pub output_tokens_field: OutputTokensField,
     /// Largest reply that is read.

@@ -214,6 +214,11 @@ fn shown_figures(client: &Client, operator: &Client) -> String {
             "contextkeep_core_server_breaker_info{server=\"replica-1\",state=\"closed\"}",
             1.0,
         ),
+        (
+            "contextkeep_core_gate_info{gate=\"primary\",state=\"closed\"}",
+            1.0,
+        ),
+        ("contextkeep_core_gate_refused_calls_total{gate=\"search\"}", 0.0),
         ("contextkeep_core_server_lag_bytes{server=\"replica-1\"}", 0.0),
         (
             "contextkeep_core_closed_connections_total{server=\"primary\",reason=\"lost\"}",
@@ -233,6 +238,7 @@ fn shown_figures(client: &Client, operator: &Client) -> String {
         "outcome",
         "origin",
         "event",
+        "gate",
         "le",
     ];
     let labels = labels(&after);

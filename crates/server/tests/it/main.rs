@@ -14,6 +14,7 @@ mod bad_start;
 mod bad_storage;
 mod batch;
 mod caching;
+mod chaos;
 mod contexts;
 mod items;
 mod kill;

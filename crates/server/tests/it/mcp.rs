@@ -57,7 +57,7 @@ fn principal(tenant: &str) -> Principal {
     Principal {
         admin: false,
         tenant: TenantId::parse(tenant).unwrap(),
-        name: format!("{tenant}-key"),
+        name: format!("{tenant}-key").into(),
     }
 }
 

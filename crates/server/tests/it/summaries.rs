@@ -53,8 +53,8 @@ pub(crate) fn tool(client: &Client, name: &str, arguments: &Value) -> Value {
     let lines = text
         .lines()
         .map(|line| line.strip_prefix("data:").unwrap_or(line));
-    let messages = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages.last().unwrap_or_else(|| panic!("{text}"))["result"]["structuredContent"].clone()
+    let mut messages = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages.next_back().unwrap_or_else(|| panic!("{text}"))["result"]["structuredContent"].clone()
 }
 
 #[test]
@@ -66,10 +66,7 @@ fn both_faces_put_the_same_summary_into_all_formats() {
         let rest = window(&client, "c", &format!("&format={format}"));
         let (placed, omitted) = (&rest["summary"], &rest["omitted"]);
         assert_eq!(placed["kind"], "extractive");
-        assert_eq!(
-            (&placed["first_seq"], &placed["last_seq"], &placed["seq"]),
-            (&omitted["first_seq"], &omitted["last_seq"], &omitted["last_seq"])
-        );
+        assert_eq!(placed["seq"], omitted["last_seq"]);
         let list = |name: &str| rest[name].as_array().cloned().unwrap_or_default();
         let held = match format {
             "openai.chat" => rules::chat(&list("messages")),

@@ -324,16 +324,19 @@ impl Server {
         assert_eq!(ready.status, 200, "{}\n{}", ready.text(), self.log());
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process.child)
+    }
+
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
-        let pid = i32::try_from(self.process.child.id()).unwrap();
-        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
     /// Asks it to read its configuration again.
     pub(crate) fn hang_up(&self) {
-        let pid = i32::try_from(self.process.child.id()).unwrap();
-        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+        rustix::process::kill_process(self.pid(), Signal::HUP).unwrap();
     }
 
     /// Waits for its end; answers the status and the log.

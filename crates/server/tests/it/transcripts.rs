@@ -97,17 +97,77 @@ fn every_window_of_the_transcripts_is_one_that_the_providers_take() {
                 let window = answer.ok();
                 whole = window["omitted"].is_null();
                 cut += u64::from(!whole);
-                let list = |name: &str| window[name].as_array().unwrap().clone();
-                let held = match format {
-                    "openai.chat" => rules::chat(&list("messages")),
-                    "openai.responses" => rules::responses(&list("input")),
-                    _ => rules::anthropic(&list("system"), &list("messages")),
-                };
-                assert_eq!(held, Ok(()), "{id} at {budget} as {format}");
+                check_format(&window, format);
             }
         }
     }
     assert!(cut > 0, "all of them fit");
+}
+
+/// Eight conversations, put behind each other item by item.
+#[test]
+fn a_summary_stays_within_the_budget_and_the_same_until_the_cut_moves() {
+    let file = fs::read(transcripts()).unwrap();
+    let server = Server::start();
+    let client = server.client();
+    client.post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#).ok();
+    let lines = file.split_inclusive(|byte| *byte == b'\n').take(8);
+    let mut messages: Vec<Value> = Vec::new();
+    for line in lines {
+        let conversation: Value = serde_json::from_slice(line).unwrap();
+        let own = conversation["messages"].as_array().unwrap().iter();
+        // The instructions are the same in all of them.
+        let more = own.filter(|message| messages.is_empty() || message["role"] != "system");
+        messages.extend(more.cloned().collect::<Vec<_>>());
+    }
+    let mut before: [Option<Value>; 2] = [None, None];
+    let (mut moves, mut stays, mut left_out) = (0, 0, 0);
+    for message in messages {
+        let body = serde_json::json!({ "items": [message] }).to_string();
+        client.post("/v1/contexts/c/items", body).ok();
+        for (before, budget) in before.iter_mut().zip([4096, 8192]) {
+            let path = format!("/v1/contexts/c/window?max_tokens={budget}&summary=true");
+            let window = client.get(&path).ok();
+            assert!(window["tokens"].as_u64().unwrap() <= budget, "{window}");
+            check_calls(window["items"].as_array().unwrap());
+            // A step that nearly fills the budget leaves no room for one, and the answer says so.
+            let is_left_out = window["reasons"].to_string().contains("summary_left_out");
+            left_out += u64::from(is_left_out);
+            let has_none = window["omitted"].is_null() || is_left_out;
+            assert_eq!(window["summary"].is_null(), has_none, "{}", window["reasons"]);
+            if let Some(before) = before
+                .take()
+                .filter(|before| !before["summary"].is_null() && !window["summary"].is_null())
+            {
+                if before["omitted"] == window["omitted"] {
+                    stays += 1;
+                    assert_eq!(before["prefix_hash"], window["prefix_hash"]);
+                    let text = |window: &Value| window["items"].to_string();
+                    assert!(text(&window).starts_with(text(&before).trim_end_matches(']')));
+                } else {
+                    moves += 1;
+                    for format in ["openai.chat", "openai.responses", "anthropic"] {
+                        check_format(&client.get(&format!("{path}&format={format}")).ok(), format);
+                    }
+                }
+            }
+            *before = Some(window);
+        }
+    }
+    assert!(
+        moves > 2 && stays > 5 * moves && stays > 10 * left_out,
+        "{moves} moves, {stays} times it stayed, {left_out} times there was no room"
+    );
+}
+
+fn check_format(window: &Value, format: &str) {
+    let list = |name: &str| window[name].as_array().unwrap().clone();
+    let held = match format {
+        "openai.chat" => rules::chat(&list("messages")),
+        "openai.responses" => rules::responses(&list("input")),
+        _ => rules::anthropic(&list("system"), &list("messages")),
+    };
+    assert_eq!(held, Ok(()), "{format}");
 }
 
 /// Fits, keeps instructions, and is a piece of conversation that a provider accepts.

@@ -3,8 +3,8 @@
 use contextkeep_core::window::rules;
 use serde_json::{Value, json};
 
-use crate::support::http::Client;
-use crate::support::{Server, run_ok};
+use crate::support::http::{Client, Response};
+use crate::support::{Server, eventually, run_ok};
 
 const FORMATS: [&str; 4] = ["items", "openai.chat", "openai.responses", "anthropic"];
 
@@ -163,4 +163,68 @@ fn the_beginning_stays_while_a_conversation_grows() {
     let [sticky, tight] = moves;
     assert_eq!(tight, 9, "a tight cut moves with every turn here");
     assert!((1..=5).contains(&sticky), "{sticky}");
+}
+
+const TWO_TENANTS: &str = "auth:
+  keys:
+    - {name: a, tenant: acme, secret: 0123456789abcdef-a}
+    - {name: b, tenant: other, secret: 0123456789abcdef-b}
+";
+
+/// A window that is kept ready is answered in front of the router: as the router would have, and to the same callers.
+#[test]
+fn a_ready_window_is_answered_as_its_route_would_and_to_nobody_else() {
+    let server = Server::with(TWO_TENANTS);
+    let client = server.client_with("0123456789abcdef-a");
+    conversation(&client, 3);
+    let ready = "/v1/contexts/c/window?max_tokens=300";
+    // An escape in the path sends it past the front.
+    let routed = "/v1/contexts/%63/window?max_tokens=300";
+    let first = eventually("the window is ready", || {
+        let answer = client.get(ready);
+        (answer.header("contextkeep-origin") == Some("l1")).then_some(answer)
+    });
+    let second = client.get(routed);
+    let said = |answer: &Response| {
+        let mut headers = answer.headers.clone();
+        headers.retain(|(name, _)| !matches!(name.as_str(), "x-request-id" | "date"));
+        headers.sort();
+        (answer.status, headers, answer.text())
+    };
+    assert_eq!(said(&first), said(&second));
+    for header in ["x-request-id", "etag", "contextkeep-token", "content-length"] {
+        assert!(first.header(header).is_some(), "{header}");
+    }
+    server
+        .client_with("0123456789abcdef-b")
+        .get(ready)
+        .problem(404, "not_found");
+    server.client().get(ready).problem(401, "unauthorized");
+    client
+        .get(&format!("{ready}&max_tokens=1"))
+        .problem_in(422, "invalid", "max_tokens");
+    assert_eq!(client.delete("/v1/contexts/c").status, 204);
+    client.get(ready).problem(404, "not_found");
+}
+
+#[test]
+fn a_slow_request_has_a_line_in_the_log_with_where_its_time_went() {
+    let server = Server::with("context_manager: {monitoring: {slow_request_threshold: 0s}}");
+    let client = server.client();
+    conversation(&client, 1);
+    eventually("the append is in the log", || {
+        let log = server.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let line = lines
+            .find(|line| line["message"] == "slow request" && line["route"] == "/v1/contexts/{id}/items")?;
+        assert!(line["commit_ms"].as_f64().unwrap() > 0.0, "{line}");
+        assert!(
+            line["duration_ms"].as_f64() >= line["commit_ms"].as_f64(),
+            "{line}"
+        );
+        assert!(!log.contains("how is day"), "the log holds no content");
+        Some(())
+    });
 }

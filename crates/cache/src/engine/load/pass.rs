@@ -44,24 +44,28 @@ impl Engine {
     pub(super) async fn passes(&self, jobs: Vec<Job>) -> Vec<Pass> {
         let mut passes = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let partition = self.partitions.id(&job.flight.key);
-            passes.push(Pass {
-                partition,
-                tags: self.capture(&job.tags).await,
-                #[cfg(test)]
-                tag_names: job.tags,
-                ask_source: job.ask_source || job.past_remote,
-                // Loaded as if it did not answer.
-                remote_down: job.past_remote,
-                source: Source::AtLeast(self.partitions.at(partition).mark()),
-                lease: None,
-                seen: Version::ZERO,
-                found: Version::ZERO,
-                overtaken: None,
-                flight: job.flight,
-            });
+            passes.push(self.pass(job).await);
         }
         passes
+    }
+
+    pub(super) async fn pass(&self, job: Job) -> Pass {
+        let partition = self.partitions.id(&job.flight.key);
+        Pass {
+            partition,
+            tags: self.capture(&job.tags).await,
+            #[cfg(test)]
+            tag_names: job.tags,
+            ask_source: job.ask_source || job.past_remote,
+            // Loaded as if it did not answer.
+            remote_down: job.past_remote,
+            source: Source::AtLeast(self.partitions.at(partition).mark()),
+            lease: None,
+            seen: Version::ZERO,
+            found: Version::ZERO,
+            overtaken: None,
+            flight: job.flight,
+        }
     }
 
     /// The present generations of tags; those not known here are asked for. One that nobody can tell is captured as

@@ -1,20 +1,19 @@
 //! Asking the server, within the deadline.
 
-use std::time::Duration;
-
 use deadpool::managed::Object;
 use deadpool_redis::redis::{Cmd, FromRedisValue, RedisResult, ScriptInvocation};
+use tokio::time::Instant;
 
 use super::Inner;
 use crate::error::RemoteError;
 use crate::redis::link::unavailable;
 
 /// Our own deadline around everything, because the library's does not cover reconnecting.
-pub(super) async fn within<T>(
-    deadline: Duration,
+pub(super) async fn until<T>(
+    deadline: Instant,
     work: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, RemoteError> {
-    match tokio::time::timeout(deadline, work).await {
+    match tokio::time::timeout_at(deadline, work).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) if error.is_timeout() => Err(RemoteError::TimedOut),
         Ok(Err(error)) => Err(unavailable(error)),
@@ -24,7 +23,7 @@ pub(super) async fn within<T>(
 
 impl Inner {
     async fn within<T>(&self, work: impl Future<Output = RedisResult<T>>) -> Result<T, RemoteError> {
-        within(self.dial.answer_within(), work).await
+        until(Instant::now() + self.dial.answer_within(), work).await
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RemoteError> {

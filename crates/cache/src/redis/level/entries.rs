@@ -7,7 +7,7 @@ use bytes::Bytes;
 use deadpool_redis::redis::cmd;
 use futures_util::future::join_all;
 
-use super::reads::{Found, Names};
+use super::reads::{Found, Question};
 use super::{Inner, garbled, millis, our_ms};
 use crate::entry::Body;
 use crate::error::RemoteError;
@@ -19,34 +19,37 @@ use crate::version::{Key, Version};
 
 impl Inner {
     pub(super) async fn get_one(&self, key: &Key) -> Result<Fetched, RemoteError> {
-        let found = self.reads.one(self.names_of(key)).await?;
-        self.fetched(key, found).await
+        let question = self.question(key);
+        let partition = question.partition;
+        let found = self.reads.one(question).await?;
+        self.fetched(partition, key, found).await
     }
 
     pub(super) async fn get_many(&self, keys: &[Key]) -> Vec<Result<Fetched, RemoteError>> {
-        let names: Vec<Names> = keys.iter().map(|key| self.names_of(key)).collect();
-        let found = self.reads.many(&names).await;
-        let fetched = keys
-            .iter()
-            .zip(found)
-            .map(|(key, found)| async move { self.fetched(key, found?).await });
+        let questions: Vec<Question> = keys.iter().map(|key| self.question(key)).collect();
+        let found = self.reads.many(&questions).await;
+        let fetched = questions.iter().zip(found).map(|(question, found)| async move {
+            self.fetched(question.partition, &question.key, found?).await
+        });
         join_all(fetched).await
     }
 
-    fn names_of(&self, key: &Key) -> Names {
-        let partition = self.id(key);
-        [self.entry_key(partition, key), self.key(partition, "m")]
+    fn question(&self, key: &Key) -> Question {
+        Question {
+            key: key.clone(),
+            partition: self.id(key),
+        }
     }
 
-    async fn fetched(&self, key: &Key, (entry, meta): Found) -> Result<Fetched, RemoteError> {
-        let position = meta.as_deref().and_then(wire::meta).map(|(position, _)| position);
+    async fn fetched(&self, partition: PartitionId, key: &Key, found: Found) -> Result<Fetched, RemoteError> {
+        let Found { entry, position } = found;
         let Some(entry) = entry else {
             return Ok(Fetched {
                 record: None,
                 position,
             });
         };
-        let record = self.record(self.id(key), key, entry).await?;
+        let record = self.record(partition, key, entry).await?;
         Ok(Fetched {
             record: Some(record),
             position,

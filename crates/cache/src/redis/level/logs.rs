@@ -59,7 +59,13 @@ impl Inner {
                 Err(_) => vec![None; ids.len()],
             }
         });
-        join_all(questions).await.into_iter().flatten().collect()
+        let positions: Vec<Option<Position>> = join_all(questions).await.into_iter().flatten().collect();
+        for (partition, position) in all.into_iter().zip(&positions) {
+            if let Some(position) = position {
+                self.reads.polled(partition, *position);
+            }
+        }
+        positions
     }
 
     /// The position of a meta key; a log that has not begun, or whose place somebody else took, begins.

@@ -6,12 +6,13 @@ use contextkeep_test_support::redis::Value;
 use contextkeep_test_support::{Proxy, RedisNode, eventually_async};
 use futures_util::future::join_all;
 
-use super::{SOON, connected, options, settings};
+use super::{RedisLevel, SOON, connected, options, settings};
 use crate::RemoteError;
 use crate::contract::change;
 use crate::entry::Body;
 use crate::partition::partition_of;
-use crate::remote::SecondLevel;
+use crate::remote::{Backplane, SecondLevel};
+use crate::settings::RedisSettings;
 use crate::version::Key;
 
 const KEYS: usize = 200;
@@ -123,6 +124,121 @@ async fn a_reader_that_goes_away_takes_nobody_with_it() {
     node.thaw().unwrap();
     eventually_async("it to answer again", SOON, async || {
         redis.get(vec![key(0)]).await.remove(0).ok()
+    })
+    .await;
+}
+
+/// The lanes to a server, by its own list: they alone speak RESP2, and ask for nothing but MGET.
+fn lanes(node: &RedisNode) -> Vec<String> {
+    let list = node.command(&["CLIENT", "LIST"]).unwrap();
+    let lines = list.as_text().unwrap().lines();
+    lines
+        .filter(|line| line.contains(" resp=2 ") || line.ends_with(" resp=2"))
+        .filter(|line| line.contains(" cmd=mget "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Reads until a lane carries the question.
+async fn on_a_lane(node: &RedisNode, redis: &RedisLevel) -> Vec<String> {
+    eventually_async("a lane to be made", SOON, async || {
+        redis.get(vec![key(0)]).await.remove(0).unwrap();
+        Some(lanes(node)).filter(|lanes| !lanes.is_empty())
+    })
+    .await
+}
+
+fn field<'a>(client: &'a str, name: &str) -> &'a str {
+    let of = |word: &'a str| word.strip_prefix(name)?.strip_prefix('=');
+    client.split(' ').find_map(of).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs server binaries"]
+async fn a_lane_that_ends_costs_no_read_and_is_made_again() {
+    let node = RedisNode::start_alone().unwrap();
+    let (level, redis) = connected(&settings(vec![node.url()]), options()).await;
+    let body = Body::Value("value".into());
+    level.apply(change(&key(0), 1, 0, body.clone())).await;
+    for _ in 0..3 {
+        for lane in on_a_lane(&node, &redis).await {
+            node.command(&["CLIENT", "KILL", "ID", field(&lane, "id")])
+                .unwrap();
+        }
+        for _ in 0..4 {
+            let got = redis.get(vec![key(0)]).await.remove(0).unwrap();
+            assert_eq!(got.record.map(|record| record.body), Some(body.clone()));
+        }
+    }
+    // What the server refuses it refuses on a lane as well, and the lane is none the worse.
+    let before = on_a_lane(&node, &redis).await;
+    node.command(&["ACL", "SETUSER", "default", "-mget"]).unwrap();
+    let refused = redis.get(vec![key(0)]).await.remove(0).unwrap_err();
+    assert!(
+        matches!(&refused, RemoteError::Unavailable(why) if why.contains("mget")),
+        "{refused:?}"
+    );
+    node.command(&["ACL", "SETUSER", "default", "+mget"]).unwrap();
+    redis.get(vec![key(0)]).await.remove(0).unwrap();
+    let after = lanes(&node);
+    assert_eq!(field(&after[0], "id"), field(&before[0], "id"));
+}
+
+#[tokio::test]
+#[ignore = "needs server binaries"]
+async fn a_lane_logs_in_as_the_other_connections_do() {
+    let node = RedisNode::start_alone().unwrap();
+    node.command(&["ACL", "SETUSER", "keeper", "on", ">secret", "~*", "&*", "+@all"])
+        .unwrap();
+    let settings = RedisSettings {
+        password: Some("secret".into()),
+        db: 3,
+        ..settings(vec![node.url().replace("redis://", "redis://keeper@")])
+    };
+    let (_, redis) = connected(&settings, options()).await;
+    let lanes = on_a_lane(&node, &redis).await;
+    assert_eq!(
+        (field(&lanes[0], "user"), field(&lanes[0], "db")),
+        ("keeper", "3")
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs server binaries"]
+async fn a_lane_that_leads_to_another_server_is_left() {
+    // B3.
+    let (old, new) = (
+        RedisNode::start_alone().unwrap(),
+        RedisNode::start_alone().unwrap(),
+    );
+    let proxy = Proxy::start(old.addr()).unwrap();
+    let options = options();
+    let (level, redis) = connected(&settings(vec![old.url_at(proxy.addr())]), options.clone()).await;
+    level.apply(change(&key(0), 1, 0, Body::Absent)).await;
+    on_a_lane(&old, &redis).await;
+    let (other, _) = connected(&settings(vec![new.url()]), options).await;
+    for version in 2..6 {
+        other.apply(change(&key(0), version, 0, Body::Absent)).await;
+    }
+    // Only the shared connections find the new server.
+    proxy.retarget(new.addr());
+    let clients = old.command(&["CLIENT", "LIST"]).unwrap();
+    for client in clients.as_text().unwrap().lines() {
+        if field(client, "resp") == "3" {
+            old.command(&["CLIENT", "KILL", "ID", field(client, "id")])
+                .unwrap();
+        }
+    }
+    assert!(!lanes(&old).is_empty());
+    eventually_async("the new server's log to be met", SOON, async || {
+        let positions = redis.positions().await;
+        positions.iter().flatten().any(|at| at.seq >= 4).then_some(())
+    })
+    .await;
+    let got = redis.get(vec![key(0)]).await.remove(0).unwrap();
+    assert_eq!(got.record.unwrap().version.get(), 5);
+    eventually_async("the old lanes to end", SOON, async || {
+        lanes(&old).is_empty().then_some(())
     })
     .await;
 }

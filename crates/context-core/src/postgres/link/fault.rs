@@ -38,6 +38,10 @@ pub(crate) enum Kind {
     Busy,
     /// The primary serves as many reads for the replicas as it may.
     Spill,
+    /// A breaker refused the call: nothing was sent.
+    Open,
+    /// As many calls as allowed are under way: nothing was sent.
+    Crowded,
     /// The endpoint is closed.
     Closed,
     /// The server has no connection left for us.
@@ -76,6 +80,8 @@ pub(crate) struct Fault {
     kind: Kind,
     code: Option<SqlState>,
     detail: Box<str>,
+    /// When another try may fare better, where somebody knows.
+    retry_after: Option<Duration>,
 }
 
 impl Fault {
@@ -85,7 +91,15 @@ impl Fault {
             kind,
             code: None,
             detail: detail.into().into_boxed_str(),
+            retry_after: None,
         }
+    }
+
+    /// The same with the time after which another try may fare better.
+    #[must_use]
+    pub(crate) const fn retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
     }
 
     /// After [`Endpoint::close`](super::Endpoint::close).
@@ -173,7 +187,9 @@ impl Fault {
     /// What it says to breakers and pickers.
     pub(crate) fn outcome(&self) -> Outcome {
         match (self.kind, self.sqlstate()) {
-            (Kind::PoolTimeout | Kind::Busy | Kind::Spill | Kind::Closed, _) => sqlstate::POOL_TIMEOUT,
+            (Kind::PoolTimeout | Kind::Busy | Kind::Spill | Kind::Open | Kind::Crowded | Kind::Closed, _) => {
+                sqlstate::POOL_TIMEOUT
+            }
             (Kind::Deadline, _) => Outcome::NEUTRAL,
             // The server's fault, whatever the code says of the statement.
             (Kind::Login | Kind::NoDatabase, _) => {
@@ -198,6 +214,7 @@ impl From<&tokio_postgres::Error> for Fault {
                 },
                 code: Some(db.code().clone()),
                 detail: server_words(db).into_boxed_str(),
+                retry_after: None,
             };
         }
         let kind = match words(error) {
@@ -341,7 +358,12 @@ impl std::error::Error for Fault {}
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         let detail = fault.to_string();
+        let retry_after = fault.retry_after.unwrap_or(RETRY_AFTER);
         match fault.kind {
+            Kind::Crowded => Self::Overloaded {
+                what: "a Postgres server's share of context_manager.circuit_breaker.max_concurrent_requests",
+                retry_after,
+            },
             Kind::PoolTimeout => Self::Overloaded {
                 what: "the pool of Postgres connections",
                 retry_after: RETRY_AFTER,
@@ -364,10 +386,7 @@ impl From<Fault> for Error {
                 .hint("remove it, or send it escaped once more"),
             ),
             Kind::Constraint | Kind::Internal => Self::Internal { detail },
-            _ => Self::Unavailable {
-                detail,
-                retry_after: RETRY_AFTER,
-            },
+            _ => Self::Unavailable { detail, retry_after },
         }
     }
 }

@@ -9,13 +9,13 @@ use contextkeep_resilience::Random as _;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::super::link::{Epoch, Fault, Lsn, Probe};
+use super::super::link::{Epoch, Fault, Kind, Lsn, Probe};
 use super::Replicas;
 use super::health::{Lag, State};
 use super::member::Seen;
 
 /// Longest pause between two looks at a server that is down: what a recovery costs at most.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// However often somebody asks for a look, there is this much time between two.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Positions of the primary that are remembered: about a minute's at the usual interval.
@@ -94,6 +94,7 @@ impl Replicas {
         let before = member.seen();
         let seen = Seen {
             health: before.health.failed(),
+            silent: fault.is_suspect() || fault.kind() == Kind::TimedOut,
             ..before
         };
         member.see(seen);
@@ -109,6 +110,7 @@ impl Replicas {
         let before = member.seen();
         let mut seen = Seen {
             probe: Some(probe),
+            silent: false,
             ..before
         };
         let mut roles = self.roles();
@@ -127,6 +129,9 @@ impl Replicas {
         drop(roles);
         seen.health = before.health.seen(lag);
         member.see(seen);
+        if !seen.fenced {
+            member.gate.seen_to_work();
+        }
         self.tell(index, before, seen, None);
     }
 
@@ -199,6 +204,7 @@ impl Replicas {
             if now.health.state == State::Healthy && before.health.state == State::Suspect {
                 // Seen to work: no need to wait until the breaker's time is over.
                 place.breaker().reset();
+                place.value.gate.reset();
             }
         }
         if !before.fenced && now.fenced {

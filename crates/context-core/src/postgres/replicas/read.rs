@@ -108,16 +108,19 @@ impl Replicas {
         Op: Fn(Arc<Endpoint>) -> Reading,
         Reading: Future<Output = Result<T, Fault>>,
     {
-        let endpoint = self.primary();
-        match op(endpoint.clone()).await {
+        let member = self.primary_member();
+        let entered = member.enter().await?;
+        let result = member.while_it_answers(op(member.endpoint.clone())).await;
+        entered.end(&result);
+        match result {
             Ok(value) => Ok(Served {
                 value,
-                by: endpoint,
+                by: member.endpoint.clone(),
                 from: ServedBy::Primary,
                 age: None,
             }),
             Err(fault) => {
-                self.notice(&endpoint, &fault);
+                self.notice(&member.endpoint, &fault);
                 Err(fault)
             }
         }

@@ -111,6 +111,7 @@ mod tests {
             lag_bytes: Some(0),
             fresh: None,
             fenced: false,
+            silent: false,
         }
     }
 

@@ -122,6 +122,41 @@ async fn connections_that_are_killed_and_cut_under_load_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs server binaries"]
+async fn what_is_under_way_when_the_primary_falls_silent_does_not_wait_for_its_time_limit() {
+    let cluster = PgCluster::builder().start().unwrap();
+    let settings = DatabaseSettings {
+        statement_timeout: Duration::from_mins(10),
+        ..settings(cluster.primary().dsn())
+    };
+    let store = open(&settings).await;
+    create(store.as_ref(), 1).await;
+    cluster.primary().freeze().unwrap();
+    let append = append_of("frozen", Naming::Key, 1);
+    let (key, patch) = (key(0), ContextPatch::default());
+    let all = futures_util::future::join3(
+        store.append(&key, append.clone()),
+        store.update(&key, patch, None),
+        store.head(&key),
+    );
+    // The limit of the statements is ten minutes.
+    let (appended, updated, read) = tokio::time::timeout(SOON, all).await.unwrap();
+    for error in [appended.unwrap_err(), updated.unwrap_err(), read.unwrap_err()] {
+        assert_eq!(error.code(), "unavailable", "{error}");
+    }
+    cluster.primary().thaw().unwrap();
+    let appended = eventually_async("the store recovers", SOON, async || {
+        store.append(&key, append.clone()).await.ok()
+    })
+    .await;
+    assert_eq!(
+        (appended.first_seq, appended.last_seq),
+        (1, 1),
+        "once, whatever became of the first try"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
 async fn a_frozen_primary_fails_fast_and_is_used_again() {
     let cluster = PgCluster::builder().start().unwrap();
     let settings = DatabaseSettings {
@@ -138,6 +173,13 @@ async fn a_frozen_primary_fails_fast_and_is_used_again() {
     assert!(error.retry_after().is_some());
     let error = store.head(&key(0)).await.unwrap_err();
     assert_eq!(error.code(), "unavailable", "{error}");
+    // Its looks fail as well by now, so that nobody has to find out for himself.
+    eventually_async("its gate refuses", SOON, async || {
+        drop(store.head(&key(0)).await);
+        let gate = store.insight().servers.remove(0).member.gate;
+        (gate.refused > 0).then_some(())
+    })
+    .await;
     // Far from what a hang would be, and not a measurement.
     assert!(begun.elapsed() < SOON);
     cluster.primary().thaw().unwrap();

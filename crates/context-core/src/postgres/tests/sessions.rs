@@ -212,6 +212,16 @@ async fn batches_keep_to_the_session() {
     let session = Session::new(Consistency::Session, early);
     session.saw(&key(1), 3);
     assert_eq!(heads(&nodes.second, &session.token(), 3).await, newest);
+    let everything = ListQuery {
+        limit: 10,
+        ..ListQuery::default()
+    };
+    let listed = session
+        .scope(nodes.second.list(&tenant(), everything))
+        .await
+        .unwrap();
+    assert_eq!(session.origin(), Some(Origin::Primary));
+    assert!(listed.contexts.iter().all(|context| context.version == 3));
 
     let session = Session::new(Consistency::Session, late);
     let deletes = vec![(key(0).id, None), (key(2).id, Some(3))];
@@ -219,6 +229,51 @@ async fn batches_keep_to_the_session() {
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let left = (vec![None, Some(2), None], Origin::Primary);
     assert_eq!(heads(&nodes.second, &session.token(), 3).await, left);
+}
+
+/// The setting by which commits wait for a standby, on the primary.
+fn wait_for(cluster: &PgCluster, standbys: &str) {
+    let primary = cluster.primary();
+    primary
+        .sql(&format!(
+            "ALTER SYSTEM SET synchronous_standby_names = '{standbys}'"
+        ))
+        .unwrap();
+    primary.sql("SELECT pg_reload_conf()").unwrap();
+}
+
+// A standby shows a commit that the primary does not show yet: nothing is lost, and nobody is told that it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn what_a_standby_shows_first_is_waited_for() {
+    let nodes = nodes().await;
+    create(nodes.first.as_ref(), 1).await;
+    let token = append(&nodes.first, Token::default(), "first").await;
+    wait_for(&nodes.cluster, "nobody");
+    let mut writer = nodes.cluster.primary().connect("contextkeep").unwrap();
+    // It has no answer before somebody is waited for who is there.
+    let write = std::thread::spawn(move || drop(writer.query("UPDATE contextkeep.heads SET version = 9")));
+    let seen = eventually_async("a standby shows it", SOON, async || {
+        let session = Session::new(Consistency::Any, token.clone());
+        let head = session.scope(nodes.second.head(&key(0))).await.unwrap();
+        session.saw(&key(0), head.version);
+        (head.version == 9).then(|| session.token())
+    })
+    .await;
+    let strong = async || {
+        let session = Session::new(Consistency::Strong, seen.clone());
+        session.scope(nodes.second.head(&key(0))).await
+    };
+    let error = strong().await.unwrap_err();
+    assert_eq!(error.code(), "unavailable", "{error}");
+    wait_for(&nodes.cluster, "");
+    let head = eventually_async("the primary shows it", SOON, async || match strong().await {
+        Err(Error::Unavailable { .. }) => None,
+        other => Some(other.unwrap()),
+    })
+    .await;
+    assert_eq!(head.version, 9);
+    write.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

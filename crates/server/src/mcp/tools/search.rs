@@ -146,7 +146,7 @@ struct SearchView<'a> {
     /// How a search by meaning went.
     #[serde(skip_serializing_if = "Option::is_none")]
     semantic: Option<ScanView<'a>>,
-    /// embedder_unavailable if a hybrid search was answered by words alone.
+    /// `embedder_unavailable` if a hybrid search was answered by words alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<&'static str>,
     /// l1, l2, replica, primary or stale.

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::gates::{self, GateView};
+
 /// The servers of the database.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DatabaseView {
@@ -19,6 +21,8 @@ pub(super) struct DatabaseView {
     reads: ReadsView,
     /// Appends that wait for their commit.
     writes_waiting: u64,
+    /// What stands in front of the servers as primaries, and in front of searches.
+    gates: Vec<GateView>,
 }
 
 /// One server of the database.
@@ -184,6 +188,7 @@ impl From<&Insight> for DatabaseView {
             servers: insight.servers.iter().map(ServerView::from).collect(),
             reads: ReadsView::from(&insight.reads),
             writes_waiting: insight.writes_waiting,
+            gates: gates::of(insight),
         }
     }
 }

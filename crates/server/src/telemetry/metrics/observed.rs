@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use contextkeep_core::postgres::insight::{
-    BUCKETS, Closed, Insight, MemberState, ServerInsight, StatementInsight,
+    BUCKETS, Closed, GateStatus, Insight, MemberState, ServerInsight, StatementInsight,
 };
 use contextkeep_resilience::breaker;
 
@@ -30,7 +30,9 @@ pub(super) fn servers(insight: &Insight) {
     for server in &insight.servers {
         pool(server);
         member(server);
+        gate(&server.member.gate);
     }
+    gate(&insight.searches);
     let reads = &insight.reads;
     for (outcome, count) in [
         ("replica", reads.replica),
@@ -93,6 +95,17 @@ fn member(server: &ServerInsight) {
     let lag = member.lag.map_or(f64::NAN, |lag| lag.as_secs_f64());
     table::LAG_SECONDS.set(&[name], lag);
     table::IN_FLIGHT.set(&[name], float(member.in_flight));
+}
+
+fn gate(gate: &GateStatus) {
+    let name = &*gate.name;
+    for state in BREAKER {
+        let is = if state == gate.breaker { 1.0 } else { 0.0 };
+        table::GATE.set(&[name, state.as_str()], is);
+    }
+    table::GATE_RUNNING.set(&[name], float(gate.running.into()));
+    table::GATE_WAITING.set(&[name], float(gate.waiting.into()));
+    table::GATE_REFUSED.count(&[name], gate.refused);
 }
 
 /// Takes over what the statements cost since the last time.

@@ -6,6 +6,7 @@ fn reported(code: &str) -> Fault {
         kind: kind_of(&code),
         code: Some(code),
         detail: "as the server says".into(),
+        retry_after: None,
     }
 }
 
