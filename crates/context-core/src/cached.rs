@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::Origin;
+use crate::semantic::VectorStore;
 use crate::session::{Consistency, Session, Stage, timed};
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Order, Purged,
@@ -478,6 +479,10 @@ impl ContextStore for CachedStore {
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
         self.0.store.search(tenant, query).await
+    }
+
+    fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {
+        self.0.store.clone().vectors()
     }
 
     async fn purge(&self, retention: Retention) -> Result<Purged> {

@@ -17,6 +17,7 @@ mod searching;
 mod streams;
 mod summaries;
 mod truncating;
+mod vectors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub use searching::*;
 pub use streams::*;
 pub use summaries::*;
 pub use truncating::*;
+pub use vectors::*;
 
 /// One test per case of the contract, for the store that the closure makes. Attributes before it are put on each.
 #[macro_export]
@@ -68,7 +70,10 @@ macro_rules! store_contract {
             summaries_come_back_as_they_were_put, the_oldest_summaries_make_room,
             summaries_outlive_their_items_and_not_their_context, a_context_is_summarised_step_by_step, a_summary_that_is_kept_stays_and_is_of_one_stream,
             a_window_may_have_a_summary_of_what_it_leaves_out, a_clients_summary_goes_before_ours_in_a_window,
-            what_a_window_leaves_out_is_summarised
+            what_a_window_leaves_out_is_summarised,
+            what_is_nearest_comes_first, nearest_filters_and_says_when_it_stops, long_scans_see_everything_once,
+            items_are_claimed_once, an_item_may_have_no_vector, models_do_not_mix, vectors_stay_with_their_tenant,
+            vectors_go_with_their_items, models_that_nobody_uses_are_forgotten, fillers_at_once_do_nothing_twice
         );
     };
     (@cases $attributes:tt $make:path; $($case:ident),+) => {$(

@@ -16,6 +16,7 @@ mod readers;
 mod rows;
 mod streams;
 mod summaries;
+mod vectors;
 mod write;
 mod writer;
 
@@ -29,6 +30,7 @@ use futures_util::future::join_all;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
+use crate::semantic::VectorStore;
 use crate::session::{Stage, timed};
 use crate::settings::EmbeddedSettings;
 use crate::store::{
@@ -303,6 +305,10 @@ impl ContextStore for EmbeddedStore {
             lag_items: self.backlog.lag(),
             ..page
         })
+    }
+
+    fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {
+        Some(self)
     }
 
     async fn purge(&self, retention: Retention) -> Result<Purged> {

@@ -150,6 +150,14 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// The embedder did not answer, and what was asked for needs it.
+    #[error("{detail}")]
+    EmbedderUnavailable {
+        /// What was seen.
+        detail: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The storage did not do it for now: locked, closed, unreachable.
     #[error("the storage is not available: {detail}")]
     Unavailable {
@@ -193,6 +201,11 @@ pub const CODES: &[Code] = &[
         code: "context_differs",
         status: 409,
         meaning: "The id is taken by a context with other fields; choose another id or send the same fields.",
+    },
+    Code {
+        code: "embedder_unavailable",
+        status: 503,
+        meaning: "The embedder of `context_manager.semantic` did not answer; try again after `Retry-After` seconds, or search by `text` or `hybrid`.",
     },
     Code {
         code: "idempotency_key_reused",
@@ -273,6 +286,7 @@ impl Error {
             Self::Overloaded { .. } => "overloaded",
             Self::StorageFull { .. } => "storage_full",
             Self::StorageDamaged { .. } => "storage_damaged",
+            Self::EmbedderUnavailable { .. } => "embedder_unavailable",
             Self::Unavailable { .. } => "unavailable",
             Self::TokenizerMismatch { .. } | Self::Internal { .. } => "internal",
         }
@@ -290,9 +304,9 @@ impl Error {
     /// When to try again, where that makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
-                Some(*retry_after)
-            }
+            Self::Overloaded { retry_after, .. }
+            | Self::EmbedderUnavailable { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use crate::manager::SharedManager;
 use crate::optimized::OptimizedContextManager;
 #[cfg(feature = "cache")]
 use crate::rollout::{Rollout, RolloutContextManager};
+use crate::semantic::Semantic;
 use crate::settings::LimitSettings;
 use crate::standard::StandardContextManager;
 use crate::store::ContextStore;
@@ -30,6 +31,7 @@ pub struct ContextManagerFactory {
     store: Arc<dyn ContextStore>,
     limits: LimitSettings,
     background: Option<BackgroundSummaries>,
+    semantic: Option<Semantic>,
     #[cfg(feature = "cache")]
     cached: Option<(CachedStore, Arc<Rollout>)>,
 }
@@ -41,6 +43,7 @@ impl ContextManagerFactory {
             store,
             limits,
             background: None,
+            semantic: None,
             #[cfg(feature = "cache")]
             cached: None,
         }
@@ -50,6 +53,13 @@ impl ContextManagerFactory {
     #[must_use]
     pub fn summaries(mut self, background: BackgroundSummaries) -> Self {
         self.background = Some(background);
+        self
+    }
+
+    /// Answers searches by meaning from these vectors.
+    #[must_use]
+    pub fn semantic(mut self, semantic: Semantic) -> Self {
+        self.semantic = Some(semantic);
         self
     }
 
@@ -77,11 +87,19 @@ impl ContextManagerFactory {
             .background
             .unwrap_or_else(|| BackgroundSummaries::without_model(self.store.clone()));
         let standard = StandardContextManager::new(self.store, self.limits.clone());
-        let standard: SharedManager = Arc::new(standard.with_background(background.clone()));
+        let mut standard = standard.with_background(background.clone());
+        if let Some(semantic) = &self.semantic {
+            standard = standard.with_semantic(semantic.clone());
+        }
+        let standard: SharedManager = Arc::new(standard);
         #[cfg(feature = "cache")]
         if let Some((cached, rollout)) = self.cached {
             let optimized = OptimizedContextManager::new(cached, self.limits);
-            let optimized = Arc::new(optimized.with_background(background));
+            let mut optimized = optimized.with_background(background);
+            if let Some(semantic) = self.semantic {
+                optimized = optimized.with_semantic(semantic);
+            }
+            let optimized = Arc::new(optimized);
             let choice = Choice {
                 manager: "optimized",
                 reason: "there is a cache: reads go through it as far as the rollout says, and the standard manager stands by",

@@ -2,6 +2,7 @@
 //! says something about them. Not for production: nothing survives the process.
 
 mod appends;
+mod vectors;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use crate::error::{Error, Invalid, Result};
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::item::searchable_text;
 use crate::search::snippet;
+use crate::semantic::VectorStore;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Hit, ItemPage, ItemQuery, ListQuery, Order, Purged,
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
@@ -25,6 +27,7 @@ use crate::{Context, ContextPatch, ForkedFrom, Item, NewContext, NewItem, Seq, T
 #[derive(Debug)]
 pub struct FakeStore {
     contexts: Mutex<HashMap<ContextKey, Entry>>,
+    vectors: Mutex<vectors::Kept>,
     clock: Arc<dyn Clock>,
 }
 
@@ -66,12 +69,17 @@ impl FakeStore {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             contexts: Mutex::default(),
+            vectors: Mutex::default(),
             clock,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ContextKey, Entry>> {
         self.contexts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, vectors::Kept> {
+        self.vectors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(&self, key: &ContextKey, work: impl FnOnce(&mut Entry, Timestamp) -> Result<T>) -> Result<T> {
@@ -445,6 +453,10 @@ impl ContextStore for FakeStore {
             more,
             lag_items: 0,
         })
+    }
+
+    fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {
+        Some(self)
     }
 
     async fn purge(&self, retention: Retention) -> Result<Purged> {

@@ -14,6 +14,7 @@ pub mod optimized;
 #[cfg(feature = "cache")]
 pub mod rollout;
 pub mod search;
+pub mod semantic;
 pub mod session;
 pub mod settings;
 mod standard;
@@ -50,6 +51,7 @@ pub use manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest
 pub use optimized::OptimizedContextManager;
 #[cfg(feature = "cache")]
 pub use rollout::{Rollout, RolloutContextManager};
+pub use semantic::Semantic;
 pub use standard::StandardContextManager;
 pub use store::ContextStore;
 pub use tokens::{Named, TOKENS_PER_ITEM, TOKENS_PER_MEDIA, Tokenizer};

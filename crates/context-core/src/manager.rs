@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
+use crate::semantic::{SemanticPage, SemanticQuery};
 use crate::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, SeqRange,
     StoreHealth,
@@ -159,6 +160,11 @@ pub trait ContextManager: Send + Sync + std::fmt::Debug {
     async fn put_summary(&self, key: &ContextKey, put: PutSummary) -> Result<Answer<Summary>>;
     /// A page of contexts.
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Answer<ContextPage>>;
+    /// A page of hits by meaning.
+    ///
+    /// # Errors
+    /// `Invalid` on the field `mode` if no embedder is configured; `EmbedderUnavailable`.
+    async fn search_semantic(&self, tenant: &TenantId, query: SemanticQuery) -> Result<Answer<SemanticPage>>;
     /// A page of hits.
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>>;
     /// Whether requests can be served now.

@@ -8,6 +8,7 @@ use crate::cached::CachedStore;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, TruncateRequest, Truncation};
+use crate::semantic::{Semantic, SemanticPage, SemanticQuery};
 use crate::settings::LimitSettings;
 use crate::standard::{self, StandardContextManager};
 use crate::store::{
@@ -37,6 +38,13 @@ impl OptimizedContextManager {
     #[must_use]
     pub fn with_background(mut self, background: BackgroundSummaries) -> Self {
         self.standard = self.standard.with_background(background);
+        self
+    }
+
+    /// Answers searches by meaning from these vectors.
+    #[must_use]
+    pub fn with_semantic(mut self, semantic: Semantic) -> Self {
+        self.standard = self.standard.with_semantic(semantic);
         self
     }
 }
@@ -136,6 +144,10 @@ impl ContextManager for OptimizedContextManager {
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
         self.standard.search(tenant, query).await
+    }
+
+    async fn search_semantic(&self, tenant: &TenantId, query: SemanticQuery) -> Result<Answer<SemanticPage>> {
+        self.standard.search_semantic(tenant, query).await
     }
 
     async fn check(&self) -> Result<StoreHealth> {

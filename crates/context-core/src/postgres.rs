@@ -14,6 +14,7 @@ mod indexer;
 pub mod insight;
 pub(crate) mod link;
 mod migrate;
+mod nearest;
 mod purge;
 mod read;
 mod replace;
@@ -25,6 +26,7 @@ mod streams;
 mod summaries;
 mod transaction;
 mod vector;
+mod vectors;
 mod write;
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ use self::transaction::{Outcome, Outlives, statement, transaction};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
+use crate::semantic::VectorStore;
 use crate::settings::{DatabaseSettings, Durability, PostgresSettings};
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
@@ -525,6 +528,10 @@ impl ContextStore for PgContextStore {
             .await;
         entered.end_search(&page);
         page
+    }
+
+    fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {
+        Some(self)
     }
 
     async fn purge(&self, retention: Retention) -> Result<Purged> {

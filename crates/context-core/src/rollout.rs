@@ -22,6 +22,7 @@ use self::compare::Verdict;
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, SharedManager, TruncateRequest, Truncation};
+use crate::semantic::{SemanticPage, SemanticQuery};
 use crate::session::{Plan, Session};
 use crate::settings::{Flag, RolloutSettings};
 use crate::store::{
@@ -354,6 +355,10 @@ impl ContextManager for RolloutContextManager {
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
         self.optimized.search(tenant, query).await
+    }
+
+    async fn search_semantic(&self, tenant: &TenantId, query: SemanticQuery) -> Result<Answer<SemanticPage>> {
+        self.optimized.search_semantic(tenant, query).await
     }
 
     async fn check(&self) -> Result<StoreHealth> {

@@ -19,6 +19,7 @@ use crate::context::LABELS_MAX;
 use crate::error::{Error, Invalid, Result};
 use crate::id::{ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, Origin, TruncateRequest, Truncation};
+use crate::semantic::{self, Semantic, SemanticPage, SemanticQuery};
 use crate::session::{Session, Stage, timed};
 use crate::settings::LimitSettings;
 use crate::store::{
@@ -28,7 +29,7 @@ use crate::store::{
 use crate::summarising::off_the_reactor;
 use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{self, Window, WindowRequest};
-use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Tokenizer, Version};
+use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Timestamp, Tokenizer, Version};
 
 /// Items read to find out what the smallest window would need.
 const MINIMUM_ITEMS: u32 = 512;
@@ -45,6 +46,7 @@ pub struct StandardContextManager {
     hints: Arc<Hints>,
     automatic: Arc<automatic::Automatic>,
     background: BackgroundSummaries,
+    semantic: Option<Semantic>,
 }
 
 impl StandardContextManager {
@@ -56,7 +58,15 @@ impl StandardContextManager {
             limits,
             hints: Arc::new(Hints::new()),
             automatic: automatic::Automatic::new(),
+            semantic: None,
         }
+    }
+
+    /// Answers searches by meaning from these vectors.
+    #[must_use]
+    pub fn with_semantic(mut self, semantic: Semantic) -> Self {
+        self.semantic = Some(semantic);
+        self
     }
 
     /// Has summaries that nobody waits for made by these.
@@ -253,14 +263,15 @@ impl ContextManager for StandardContextManager {
     }
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<Answer<SearchPage>> {
-        if let (Some(since), Some(until)) = (query.since, query.until)
-            && since >= until
-        {
-            return Err(Invalid::new("until", format!("is not after since, {since}"))
-                .hint("since is the first moment that counts, until the first that does not")
-                .into());
-        }
+        check_times(query.since, query.until)?;
         self.store.search(tenant, query).await.map(answer)
+    }
+
+    async fn search_semantic(&self, tenant: &TenantId, query: SemanticQuery) -> Result<Answer<SemanticPage>> {
+        check_times(query.since, query.until)?;
+        let semantic = self.semantic.as_ref().ok_or_else(semantic::not_configured)?;
+        let page = semantic.search(self.store.as_ref(), tenant, query).await;
+        page.map(answer)
     }
 
     async fn check(&self) -> Result<StoreHealth> {
@@ -293,6 +304,17 @@ pub(crate) fn seen<T>(key: &ContextKey, version: Version, value: T) -> Answer<T>
 fn note(key: &ContextKey, version: Version) {
     if let Some(session) = Session::current() {
         session.saw(key, version);
+    }
+}
+
+fn check_times(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<()> {
+    match (since, until) {
+        (Some(since), Some(until)) if since >= until => {
+            Err(Invalid::new("until", format!("is not after since, {since}"))
+                .hint("since is the first moment that counts, until the first that does not")
+                .into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
 use crate::item::Kind;
 use crate::search::Query;
+use crate::semantic::VectorStore;
 use crate::summary::Summary;
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Role, Seq, Timestamp, Tokenizer, Version};
 
@@ -158,6 +159,11 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
 
     /// A page of hits, best first. The index lags behind appends; the page says by how much.
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage>;
+
+    /// The vectors beside the items, for searches by meaning; `None` if this store keeps none.
+    fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {
+        None
+    }
 
     /// Removes what expired and what can no longer be reached, a bounded batch at a time; `Purged::more`
     /// says whether to call again.

@@ -18,6 +18,7 @@ use crate::auth::Gatekeeper;
 use crate::caching::{self, Caching};
 use crate::config::{AppConfig, Sources};
 use crate::rest::{self, Front, Reach};
+use crate::semantic::SemanticSearch;
 use crate::summaries::{Summaries, SummariesSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::slow::SlowRequests;
@@ -128,6 +129,8 @@ pub struct Parts {
     pub caching: Option<Arc<Caching>>,
     /// What makes summaries in the background.
     pub summaries: Summaries,
+    /// What answers searches by meaning. Embeds nothing before it is started.
+    pub semantic: SemanticSearch,
 }
 
 impl Parts {
@@ -139,7 +142,7 @@ impl Parts {
         let storage = Storage::new(config)?;
         // It would have ended before a model has answered.
         let summaries = Summaries::new(&SummariesSettings::default(), storage.store())?;
-        Ok(Self::with(storage, config, None, summaries))
+        Self::with(storage, config, None, summaries)
     }
 
     /// As [`Parts::open`], with the cache that the settings describe: for a server. A single command has no use for one.
@@ -150,7 +153,7 @@ impl Parts {
         let storage = Storage::new(config)?;
         let caching = Caching::new(&config.context_manager, &storage, Arc::new(SystemClock))?;
         let summaries = Summaries::new(&config.context_manager.summaries, storage.store())?;
-        Ok(Self::with(storage, config, caching.map(Arc::new), summaries))
+        Self::with(storage, config, caching.map(Arc::new), summaries)
     }
 
     fn with(
@@ -158,20 +161,25 @@ impl Parts {
         config: &AppConfig,
         caching: Option<Arc<Caching>>,
         summaries: Summaries,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let semantic = SemanticSearch::new(&config.context_manager.semantic, storage.store())?;
         let limits = config.context_manager.limits.clone();
         let mut factory =
             ContextManagerFactory::new(storage.store(), limits).summaries(summaries.background.clone());
         if let Some(caching) = &caching {
             factory = factory.cached(caching.store.clone(), caching.rollout.clone());
         }
+        if let Some(semantic) = semantic.semantic() {
+            factory = factory.semantic(semantic.clone());
+        }
         let (manager, _) = factory.build();
-        Self {
+        Ok(Self {
             storage,
             manager,
             caching,
             summaries,
-        }
+            semantic,
+        })
     }
 
     /// Waits until everything is indexed: commands search right away, and a server that runs beside them does not
@@ -187,6 +195,7 @@ impl Parts {
     /// Finishes what was accepted and closes the store.
     pub async fn close(self) {
         self.summaries.background.close(SUMMARY_GRACE).await;
+        self.semantic.close().await;
         self.storage.close().await;
     }
 }
@@ -216,6 +225,7 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
         "listening"
     );
 
+    parts.semantic.start();
     let sweeper = tokio::spawn(sweeper::run(
         parts.storage.store(),
         Arc::new(SystemClock),
@@ -265,7 +275,11 @@ fn metrics(
     if !config.context_manager.monitoring.metrics_enabled {
         return Ok(None);
     }
-    let metrics = Arc::new(Metrics::install(parts.caching.clone(), parts.summaries.clone())?);
+    let metrics = Arc::new(Metrics::install(
+        parts.caching.clone(),
+        parts.summaries.clone(),
+        parts.semantic.clone(),
+    )?);
     let storage = parts.storage.clone();
     tokio::spawn(telemetry::metrics::keep(
         metrics.clone(),

@@ -159,6 +159,7 @@ impl Command {
             Self::Mcp(Tenant { tenant }) => runtime.block_on(with_parts(&loaded.value, async |parts| {
                 let limits = loaded.value.context_manager.limits.clone();
                 let principal = Principal::local(tenant);
+                parts.semantic.start();
                 let served =
                     mcp::serve_stdio(parts.manager.clone(), limits, loaded.value.mcp.clone(), principal);
                 Ok(served.await?)

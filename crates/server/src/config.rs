@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthSettings;
 use crate::mcp::McpSettings;
+use crate::semantic::SemanticSettings;
 use crate::summaries::SummariesSettings;
 
 /// Variables with the prefix that are not settings.
@@ -122,6 +123,9 @@ pub struct ContextManagerSettings {
     pub tokenizers: BTreeMap<String, PathBuf>,
     /// Summaries by a model, beside those that need none.
     pub summaries: SummariesSettings,
+    /// Search by meaning, beside that by words. Off unless an endpoint is named; then the text of every item, old and new,
+    /// is sent there in the background, and so is each question: configure an endpoint that may see it.
+    pub semantic: SemanticSettings,
 }
 
 impl ContextManagerSettings {
@@ -234,6 +238,7 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
     }
     findings.extend_under("context_manager.database", manager.database.problems());
     findings.extend_under("context_manager.summaries", manager.summaries.problems());
+    findings.extend_under("context_manager.semantic", manager.semantic.problems());
     findings.extend_under("context_manager.routing", manager.routing.problems());
     findings.extend_under("context_manager.monitoring", manager.monitoring.problems());
     if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
@@ -278,12 +283,16 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
         "without context_manager.database.dsn the embedded store is used, which needs none of it";
     const NO_REPLICAS: &str = "there are no read_replicas to guard or to choose from";
     const NO_MODEL: &str = "summaries.endpoint is not set, so that no model is asked";
+    const NO_EMBEDDER: &str = "semantic.endpoint is not set, so that nothing is embedded";
     const NO_REDIS: &str = "cache.redis is not enabled";
     const NO_MEMORY: &str = "cache.in_memory is not enabled, and only what is held in the process is warmed";
     let manager = &loaded.value.context_manager;
     let mut sections = Vec::new();
     if manager.summaries.endpoint.is_none() {
         sections.push(("context_manager.summaries", NO_MODEL));
+    }
+    if manager.semantic.endpoint.is_none() {
+        sections.push(("context_manager.semantic", NO_EMBEDDER));
     }
     if !manager.cache.redis.enabled {
         sections.extend([

@@ -1,7 +1,6 @@
 //! Summaries by a model: the settings, and the client of an `OpenAI`-compatible endpoint, behind the core's port.
 
 mod chat;
-mod endpoint;
 mod settings;
 #[cfg(test)]
 mod tests;

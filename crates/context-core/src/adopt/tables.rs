@@ -20,7 +20,7 @@ pub(super) struct Table {
 const INT8: Type = Type::INT8;
 const TEXT: Type = Type::TEXT;
 
-pub(super) static TABLES: [Table; 9] = [
+pub(super) static TABLES: [Table; 12] = [
     Table {
         select: "SELECT c.ctx_no, c.created_at, c.deleted_at, t.id, c.id, c.agent_id, c.session_id, c.model_id, c.name,
                         c.description, c.metadata, c.labels, c.truncation, c.forked_from, c.forked_at
@@ -115,6 +115,23 @@ pub(super) static TABLES: [Table; 9] = [
         copy: "COPY contextkeep.purge_queue (stream_no) FROM STDIN BINARY",
         types: &[INT8],
     },
+    Table {
+        select: "SELECT model_no, used_at, dimensions, name FROM embedding_models",
+        copy: "COPY contextkeep.embedding_models (model_no, used_at, dimensions, name) FROM STDIN BINARY",
+        types: &[INT8, INT8, Type::INT4, TEXT],
+    },
+    Table {
+        select: "SELECT model_no, stream_no, done_seq, news, due_at FROM embedding",
+        copy: "COPY contextkeep.embedding (model_no, stream_no, done_seq, news, due_at) FROM STDIN BINARY",
+        types: &[INT8, INT8, INT8, INT8, INT8],
+    },
+    Table {
+        select: "SELECT v.rid >> 32, v.rid & 4294967295, v.model_no, v.created_at, t.id, v.role, v.vector
+                 FROM vectors v JOIN tenants t USING (tenant_no)",
+        copy: "COPY contextkeep.vectors (stream_no, seq, model_no, created_at, tenant, role, vector)
+               FROM STDIN BINARY",
+        types: &[INT8, INT8, INT8, INT8, TEXT, TEXT, Type::BYTEA],
+    },
 ];
 
 /// After the rows: numbers go on where they ended, and the search index learns of all items, a block at a time.
@@ -123,6 +140,8 @@ pub(super) const AFTER: &str = "
     FROM contextkeep.contexts;
     SELECT setval(pg_get_serial_sequence('contextkeep.streams', 'stream_no'), greatest(max(stream_no), 1))
     FROM contextkeep.streams;
+    SELECT setval(pg_get_serial_sequence('contextkeep.embedding_models', 'model_no'), greatest(max(model_no), 1))
+    FROM contextkeep.embedding_models;
     INSERT INTO contextkeep.changes (changed_at, ctx_nos, versions, stream_nos, first_seqs, last_seqs)
     SELECT 0, ARRAY[s.ctx_no], ARRAY[0], ARRAY[i.stream_no], ARRAY[min(i.seq)], ARRAY[max(i.seq)]
     FROM contextkeep.items i JOIN contextkeep.streams s USING (stream_no)

@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
 use super::rows::{self, ITEM_COLUMNS, int, item_of, rid, seq_of, stream_of};
-use super::streams;
 use super::writer::Writer;
+use super::{streams, vectors};
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::searchable_text;
@@ -242,6 +242,7 @@ fn index_batch(connection: &Connection, stream_no: i64) -> Result<u64> {
         connection
             .prepare_cached("UPDATE streams SET indexed_rid = ?2 WHERE stream_no = ?1")?
             .execute([stream_no, last])?;
+        vectors::mark(connection, stream_no)?;
     }
     Ok(items)
 }
@@ -344,7 +345,7 @@ fn ranked(
 }
 
 /// A context that shows this row: the one that it was appended to, else one that was forked from it.
-fn owner(connection: &Connection, rid: i64, now: Timestamp) -> Result<Option<ContextId>> {
+pub(super) fn owner(connection: &Connection, rid: i64, now: Timestamp) -> Result<Option<ContextId>> {
     let (source_no, seq) = (stream_of(rid), int(seq_of(rid)));
     let id: Option<String> = connection
         .prepare_cached(
@@ -358,7 +359,7 @@ fn owner(connection: &Connection, rid: i64, now: Timestamp) -> Result<Option<Con
     id.map(|id| ContextId::parse(&id)).transpose()
 }
 
-fn item(connection: &Connection, rid: i64) -> Result<Option<Item>> {
+pub(super) fn item(connection: &Connection, rid: i64) -> Result<Option<Item>> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {ITEM_COLUMNS} FROM items i WHERE i.rid = ?1"))?;
     Ok(statement.query_row([rid], item_of).optional()?)

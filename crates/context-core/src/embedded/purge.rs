@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{SEQ_MAX, rid, seq_of};
-use super::{index, write};
+use super::{index, vectors, write};
 use crate::Timestamp;
 use crate::error::Result;
 use crate::store::{Purged, Retention};
@@ -18,6 +18,8 @@ pub(super) fn purge(connection: &Connection, retention: Retention, now: Timestam
     left = left.saturating_sub(count(tombstones));
     let keys = forget_keys(connection, retention.keys_before, left)?;
     left = left.saturating_sub(count(keys));
+    let of_models = vectors::forget_models(connection, now, left)?;
+    left = left.saturating_sub(count(of_models));
     Ok(Purged {
         expired,
         items,
@@ -61,6 +63,7 @@ fn unreachable_items(connection: &Connection, left: &mut u32) -> Result<u64> {
                 .prepare_cached("DELETE FROM items WHERE rid = ?1")?
                 .execute([rid])?;
             index::forget(connection, *rid)?;
+            vectors::forget(connection, *rid)?;
         }
         removed += rids.len() as u64;
         *left -= count(rids.len() as u64);
@@ -119,7 +122,7 @@ fn finish(connection: &Connection, stream_no: i64) -> Result<()> {
                AND NOT EXISTS (SELECT 1 FROM items WHERE rid BETWEEN ?2 AND ?3)",
         )?
         .execute([stream_no, rid(stream_no, 0), rid(stream_no, SEQ_MAX)])?;
-    Ok(())
+    vectors::forget_stream(connection, stream_no)
 }
 
 fn forget_tombstones(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {

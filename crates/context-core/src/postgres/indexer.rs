@@ -23,6 +23,7 @@ use super::replicas::Replicas;
 use super::rows::{count, get};
 use super::transaction::{Outcome, transaction};
 use super::vector::Vector;
+use super::vectors;
 use crate::error::Result;
 use crate::item::searchable_text;
 
@@ -285,15 +286,15 @@ async fn store(session: &Session, new: &NewItems) -> Outcome<()> {
     let rows = session
         .query(&BODIES, &[&new.ctx_nos, &new.stream_nos, &new.firsts, &new.lasts])
         .await?;
-    let (mut stream_nos, mut seqs, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut stream_nos, mut seqs, mut words) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         let (stream_no, body, tenant): (i64, &str, &str) = (get(row, 0)?, get(row, 2)?, get(row, 3)?);
         stream_nos.push(stream_no);
         seqs.push(get::<i64>(row, 1)?);
-        vectors.push(Vector::of(tenant, stream_no, &searchable_text(body)));
+        words.push(Vector::of(tenant, stream_no, &searchable_text(body)));
     }
-    session.execute(&STORE, &[&stream_nos, &seqs, &vectors]).await?;
-    Ok(())
+    session.execute(&STORE, &[&stream_nos, &seqs, &words]).await?;
+    vectors::mark(session, &new.stream_nos).await
 }
 
 static LAG: Statement = Statement {

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::link::{Session, Statement};
 use super::rows::{SEQ_MAX, get};
 use super::transaction::Outcome;
-use super::write;
+use super::{vectors, write};
 use crate::Timestamp;
 use crate::store::{Purged, Retention};
 
@@ -36,6 +36,7 @@ pub(super) async fn purge(session: &Session, retention: Retention, now: Timestam
             .await?,
     );
     left -= keys;
+    left -= vectors::forget_models(session, now, left.max(0)).await?;
     let changes_before = now.saturating_sub(CHANGES_KEPT).as_micros();
     let changes = affected(
         session
@@ -113,6 +114,7 @@ async fn unreachable_items(session: &Session, left: &mut i64) -> Outcome<i64> {
         let queued = session.query(&QUEUED, &[]).await?;
         let Some(queued) = queued.first() else { break };
         let stream_no: i64 = get(queued, 0)?;
+        vectors::hold(session, stream_no).await?;
         let mut gap_first = 0;
         let covered = session.query(&COVERED, &[&stream_no]).await?;
         let mut spans = Vec::with_capacity(covered.len() + 1);
@@ -126,6 +128,7 @@ async fn unreachable_items(session: &Session, left: &mut i64) -> Outcome<i64> {
                     .query(&REMOVE, &[&stream_no, &gap_first, &(first - 1), &*left])
                     .await?;
                 let gone: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
+                vectors::forget(session, stream_no, gap_first, first - 1).await?;
                 *left -= gone;
                 removed += gone;
             }
@@ -133,6 +136,7 @@ async fn unreachable_items(session: &Session, left: &mut i64) -> Outcome<i64> {
         }
         if *left > 0 {
             session.execute(&FINISH, &[&stream_no]).await?;
+            vectors::forget_stream(session, stream_no).await?;
             *left -= 1;
         }
     }

@@ -64,6 +64,19 @@ impl Query {
         Ok(query)
     }
 
+    /// Any of the words of a text, for the snippet of a hit that was found in another way. Finds nothing by itself if
+    /// the text has no word.
+    pub(crate) fn any_word_of(text: &str) -> Self {
+        let words = super::words(text).take(TERMS_MAX).map(|word| Term {
+            words: vec![word],
+            prefix: false,
+        });
+        Self {
+            required: vec![words.collect()],
+            excluded: Vec::new(),
+        }
+    }
+
     /// The terms that may match, for highlighting.
     pub fn terms(&self) -> impl Iterator<Item = &Term> {
         self.required.iter().flatten()

@@ -223,7 +223,7 @@ async fn search(
         limit,
     };
     let page = manager.search(tenant, query).await?.value;
-    lines(write::hits(&page.hits, None, page.lag_items))
+    lines(write::hits(&page.hits, None, page.lag_items, None))
 }
 
 async fn list(

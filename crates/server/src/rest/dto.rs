@@ -6,6 +6,7 @@
 )]
 
 use contextkeep_core::item::NewItem;
+use contextkeep_core::semantic::SemanticPage;
 use contextkeep_core::store::{Appended, Hit, ItemPage, SeqRange};
 use contextkeep_core::truncate::{AutoTruncation, Strategy};
 use contextkeep_core::{
@@ -15,6 +16,8 @@ use contextkeep_core::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+
+use crate::semantic::SearchMode;
 
 /// What a client says of a context that it creates.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -239,8 +242,12 @@ impl Truncate {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Search {
-    /// Words that must all be there; `"a phrase"`, `pre*`, `-without`, `a OR b`.
+    /// Words that must all be there; `"a phrase"`, `pre*`, `-without`, `a OR b`. With mode `semantic` a question in anybody's
+    /// words.
     pub(crate) query: String,
+    /// `text` if absent: by words. `semantic`: by meaning. `hybrid`: the best hundred of both, put together. The last two need
+    /// `context_manager.semantic`.
+    pub(crate) mode: Option<SearchMode>,
     /// Only items of this role.
     pub(crate) role: Option<String>,
     /// Only items acknowledged at this time or later, RFC 3339.
@@ -399,8 +406,23 @@ pub(crate) struct ItemList {
 pub(crate) struct HitList {
     hits: Vec<HitBody>,
     next_cursor: Option<String>,
-    /// Acknowledged items that the index does not have yet.
+    /// Acknowledged items that cannot be found yet.
     lag_items: u64,
+    /// How a search by meaning went; absent with mode `text`.
+    semantic: Option<SemanticScan>,
+    /// `embedder_unavailable` if a hybrid search was answered by words alone; else absent.
+    degraded: Option<&'static str>,
+}
+
+/// How a search by meaning went. Only documents the shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SemanticScan {
+    /// The embedder's model.
+    model: String,
+    /// Items that the question was compared with.
+    scanned: u64,
+    /// Whether there were more, older ones, that it was not compared with: `context_manager.semantic.scan_max`.
+    cut_off: bool,
 }
 
 /// One hit. Only documents the shape.
@@ -464,7 +486,7 @@ impl From<&SeqRange> for RangeBody {
 pub(crate) mod write {
     use std::io::Write as _;
 
-    use super::{Hit, Item, ItemPage};
+    use super::{Hit, Item, ItemPage, SemanticPage};
 
     /// A JSON string.
     pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
@@ -522,7 +544,12 @@ pub(crate) mod write {
         out
     }
 
-    pub(crate) fn hits(hits: &[Hit], next: Option<&str>, lag_items: u64) -> Vec<u8> {
+    pub(crate) fn hits(
+        hits: &[Hit],
+        next: Option<&str>,
+        lag_items: u64,
+        semantic: Option<&SemanticPage>,
+    ) -> Vec<u8> {
         let mut out =
             Vec::with_capacity(hits.iter().map(|hit| hit.item.body.len() + 512).sum::<usize>() + 128);
         out.push(b'{');
@@ -541,7 +568,22 @@ pub(crate) mod write {
         cursor(&mut out, next);
         out.push(b',');
         number(&mut out, "lag_items", lag_items);
+        if let Some(page) = semantic {
+            scan(&mut out, page);
+        }
         out.push(b'}');
         out
+    }
+
+    fn scan(out: &mut Vec<u8>, page: &SemanticPage) {
+        out.extend_from_slice(b",\"semantic\":{\"model\":");
+        string(out, &page.model);
+        out.push(b',');
+        number(out, "scanned", page.scanned);
+        write!(out, ",\"cut_off\":{}}}", page.cut_off).expect("invariant: writing to memory does not fail");
+        if let Some(degraded) = page.degraded {
+            out.extend_from_slice(b",\"degraded\":");
+            string(out, degraded);
+        }
     }
 }

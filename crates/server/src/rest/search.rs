@@ -1,7 +1,8 @@
-//! Full text search, in one context and across those of the tenant.
+//! Search by words and by meaning, in one context and across those of the tenant.
 
 use axum::extract::State;
 use contextkeep_core::search::Query;
+use contextkeep_core::semantic::SemanticQuery;
 use contextkeep_core::store::SearchQuery;
 use contextkeep_core::{ContextId, Error, Invalid, Role, TenantId};
 use utoipa_axum::router::OpenApiRouter;
@@ -13,6 +14,7 @@ use super::problem::ProblemDocument;
 use super::{Answered, Rest, raw};
 use crate::auth::Principal;
 use crate::cursor;
+use crate::semantic::SearchMode;
 
 /// Hits on a page when nobody says how many.
 const PAGE: u32 = 20;
@@ -58,8 +60,9 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
     }
     let inside = context.as_ref().map_or("", ContextId::as_str);
     let times = format!("{:?} {:?}", search.since, search.until);
+    let mode = search.mode.unwrap_or_default();
     let question = [
-        "search",
+        mode.question(["search", "search semantic", "search hybrid"]),
         inside,
         &search.query,
         search.role.as_deref().unwrap_or_default(),
@@ -69,6 +72,19 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
         .cursor
         .as_deref()
         .map_or(Ok(0), |cursor| cursor::search_offset(cursor, &question))?;
+    if mode != SearchMode::Text {
+        let query = SemanticQuery {
+            text: search.query.clone(),
+            hybrid: mode == SearchMode::Hybrid,
+            context: context.clone(),
+            role,
+            since: search.since,
+            until: search.until,
+            offset,
+            limit,
+        };
+        return by_meaning(rest, tenant, query, &question).await;
+    }
     let query = SearchQuery {
         query: Query::parse(&search.query)?,
         context: context.clone(),
@@ -86,7 +102,16 @@ async fn search(rest: &Rest, tenant: &TenantId, context: Option<ContextId>, sear
         .then(|| cursor::after_hits(next, &question))
         .flatten();
     Ok(raw(
-        write::hits(&page.value.hits, next.as_deref(), page.value.lag_items),
+        write::hits(&page.value.hits, next.as_deref(), page.value.lag_items, None),
         page.origin,
     ))
+}
+
+async fn by_meaning(rest: &Rest, tenant: &TenantId, query: SemanticQuery, question: &[&str]) -> Answered {
+    let next = query.offset + query.limit;
+    let page = rest.manager.search_semantic(tenant, query).await?;
+    let found = &page.value;
+    let next = found.more.then(|| cursor::after_hits(next, question)).flatten();
+    let body = write::hits(&found.hits, next.as_deref(), found.lag_items, Some(found));
+    Ok(raw(body, page.origin))
 }

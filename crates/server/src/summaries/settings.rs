@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use contextkeep_core::summary::ModelLimits;
-use contextkeep_resilience::BreakerSettings;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::Target;
+use crate::endpoint::{Guards, Target};
+
+/// What is added to the base URL.
+pub(super) const PATH: &str = "/chat/completions";
 
 /// Summaries by a model: when one is configured, whoever asks for a summary gets the one made of sentences that were said
 /// at once, and the model's as soon as it is there. The model is asked in the background, never by an append, and only for
@@ -113,7 +115,7 @@ impl SummariesSettings {
         let mut problems = Vec::new();
         match (&self.endpoint, &self.model) {
             (Some(endpoint), _) => {
-                if let Err(problem) = Target::parse(endpoint) {
+                if let Err(problem) = Target::parse(endpoint, PATH) {
                     problems.push(("endpoint", problem, "for instance https://api.openai.com/v1"));
                 }
                 if self.model.as_ref().is_none_or(|model| model.trim().is_empty()) {
@@ -150,14 +152,16 @@ impl SummariesSettings {
         }
     }
 
-    /// Breaker and bulkhead.
-    pub(super) fn guards(&self) -> BreakerSettings {
-        BreakerSettings {
-            enabled: true,
+    /// How the endpoint is guarded.
+    pub(super) fn guards(&self) -> Guards {
+        Guards {
+            name: "summaries",
+            timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout,
+            max_retries: self.max_retries,
             failure_threshold: self.failure_threshold,
-            success_threshold: 1,
-            timeout: self.open_time,
-            max_concurrent_requests: self.max_concurrent,
+            open_time: self.open_time,
+            max_concurrent: self.max_concurrent,
         }
     }
 }

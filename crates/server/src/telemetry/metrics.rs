@@ -5,6 +5,7 @@
 
 mod cached;
 mod observed;
+mod semantic;
 mod summaries;
 mod table;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::table::REQUEST_DURATION;
 use crate::caching::Caching;
+use crate::semantic::SemanticSearch;
 use crate::summaries::Summaries;
 
 /// Time between two looks at what the store counted, so that little has to be caught up with at a time.
@@ -36,6 +38,7 @@ pub struct Metrics {
     handle: Handle,
     caching: Option<Arc<Caching>>,
     summaries: Summaries,
+    semantic: SemanticSearch,
     /// Calls and microseconds of each bucket of each statement, as far as they were taken over.
     seen: Mutex<HashMap<&'static str, [(u64, Duration); insight::BUCKETS]>>,
 }
@@ -54,7 +57,11 @@ impl Metrics {
     ///
     /// # Errors
     /// Somebody keeps them already.
-    pub fn install(caching: Option<Arc<Caching>>, summaries: Summaries) -> anyhow::Result<Self> {
+    pub fn install(
+        caching: Option<Arc<Caching>>,
+        summaries: Summaries,
+        semantic: SemanticSearch,
+    ) -> anyhow::Result<Self> {
         let statements = insight::limits().map(|limit| limit.as_secs_f64());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.name.to_owned()), &REQUEST_LIMITS)?
@@ -72,6 +79,7 @@ impl Metrics {
             handle,
             caching,
             summaries,
+            semantic,
             seen: Mutex::default(),
         })
     }
@@ -87,6 +95,7 @@ impl Metrics {
             cached::observe(caching);
         }
         summaries::observe(&self.summaries);
+        semantic::observe(&self.semantic);
         if let Some(insight) = insight {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             observed::servers(insight);

@@ -22,6 +22,7 @@ mod mcp;
 mod postgres;
 mod protocol;
 mod search;
+mod semantic;
 mod sharing;
 mod shutdown;
 mod summaries;

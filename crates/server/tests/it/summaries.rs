@@ -40,7 +40,7 @@ fn window(client: &Client, id: &str, query: &str) -> Value {
         .ok()
 }
 
-fn tool(client: &Client, name: &str, arguments: &Value) -> Value {
+pub(crate) fn tool(client: &Client, name: &str, arguments: &Value) -> Value {
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
         "params": {"name": name, "arguments": arguments}});
     let headers = [

@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 
 macro_rules! around {
-    ($store:ty, $self:ident, $name:tt, $call:ident => $wrapped:expr) => {
-        around!($store, $self, $name, $call => $wrapped, $call => $wrapped);
+    ($store:ty, $self:ident, $name:tt, $call:ident => $wrapped:expr $(; $($more:tt)*)?) => {
+        around!($store, $self, $name, $call => $wrapped, $call => $wrapped $(; $($more)*)?);
     };
-    ($store:ty, $self:ident, $name:tt, $read:ident => $reading:expr, $write:ident => $writing:expr) => {
+    ($store:ty, $self:ident, $name:tt, $read:ident => $reading:expr, $write:ident => $writing:expr $(; $($more:tt)*)?) => {
         #[async_trait::async_trait]
         impl ContextStore for $store {
             async fn create(&$self, tenant: &TenantId, new: NewContext) -> Result<Created> {
@@ -94,6 +94,7 @@ macro_rules! around {
             async fn settle(&$self) -> Result<()> {
                 $self.$name.settle().await
             }
+            $($($more)*)?
             fn history(&$self) -> u64 {
                 $self.$name.history()
             }
@@ -105,7 +106,11 @@ macro_rules! around {
 #[derive(Debug)]
 pub(super) struct Seated(pub(super) CachedStore);
 
-around!(Seated, self, 0, call => in_session(Consistency::Session, call).await.0);
+around!(Seated, self, 0, call => in_session(Consistency::Session, call).await.0;
+    fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {
+        Arc::new(self.0.clone()).vectors()
+    }
+);
 
 /// Counts reads, and fails them if told.
 #[derive(Debug)]

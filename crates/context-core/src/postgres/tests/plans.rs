@@ -77,6 +77,50 @@ async fn reads_of_many(client: &tokio_postgres::Client) {
     assert!(forget.contains("spans_pkey"), "{forget}");
 }
 
+/// Vectors of a size at which the choice matters, with statistics.
+const VECTORS: &str = "INSERT INTO contextkeep.vectors (stream_no, seq, model_no, created_at, tenant, role, vector)
+    SELECT g % 200, g, 1, g, 't' || g % 10, 'user', decode(repeat('7f', 200), 'hex') FROM generate_series(1, 20000) g;
+    INSERT INTO contextkeep.embedding_models (used_at, dimensions, name) VALUES (1, 196, 'm');
+    INSERT INTO contextkeep.embedding (model_no, stream_no, done_seq, news, due_at)
+    SELECT 1, stream_no, 0, 0, CASE WHEN stream_no % 500 = 0 THEN 0 END FROM contextkeep.streams;
+    ANALYZE contextkeep.vectors; ANALYZE contextkeep.embedding; ANALYZE contextkeep.embedding_models";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs services"]
+async fn searches_by_meaning_and_the_task_behind_them_follow_an_index() {
+    let scratch = Scratch::create(&shared()).await;
+    scratch.open(Arc::new(crate::SystemClock)).await.close().await;
+    let dsn = with_database(&scratch.server, &scratch.name);
+    let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    client.batch_execute(TABLES).await.unwrap();
+    client.batch_execute(VECTORS).await.unwrap();
+    let (model, first, last, none) = (1_i64, 1_i64, i64::MAX, None::<String>);
+    let everywhere: [&(dyn ToSql + Sync); 8] =
+        [&model, &"t1", &first, &none, &last, &first, &first, &500_i64];
+    let everywhere = plan(&client, &nearest::EVERYWHERE, &everywhere).await;
+    assert!(everywhere.contains("vectors_newest"), "{everywhere}");
+    assert!(!everywhere.contains("Sort"), "it walks backwards: {everywhere}");
+    let within: [&(dyn ToSql + Sync); 8] = [&model, &7_i64, &first, &last, &first, &last, &none, &500_i64];
+    let within = plan(&client, &nearest::WITHIN, &within).await;
+    assert!(
+        within.contains("vectors_pkey") && !within.contains("Seq Scan"),
+        "{within}"
+    );
+    let take = plan(&client, &vectors::TAKE, &[&model, &5_i64, &64_i64, &9_i64]).await;
+    assert!(
+        take.contains("embedding_due") && take.contains("items_pkey"),
+        "{take}"
+    );
+    assert!(!take.contains("Seq Scan"), "{take}");
+    let idle = plan(&client, &vectors::IDLE, &[&"m", &196_i32, &5_i64, &1_i64]).await;
+    assert!(idle.contains("embedding_due"), "{idle}");
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs services"]
 async fn every_read_follows_an_index() {

@@ -1,7 +1,8 @@
 //! `context_search`.
 
 use contextkeep_core::search::Query;
-use contextkeep_core::store::{Hit, SearchPage, SearchQuery};
+use contextkeep_core::semantic::{SemanticPage, SemanticQuery};
+use contextkeep_core::store::{Hit, SearchQuery};
 use contextkeep_core::{ContextId, Error, Role, Timestamp};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
@@ -14,14 +15,18 @@ use super::super::reply::Reply;
 use super::super::view::raw;
 use super::{Call, Effect};
 use crate::cursor;
+use crate::semantic::SearchMode;
 
 const LIMIT_DEFAULT: u32 = 10;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Arguments {
-    /// Words that must all be there. "a phrase", prefix*, -without and either OR other work too.
+    /// Words that must all be there. "a phrase", prefix*, -without and either OR other work too. With mode semantic a
+    /// question in your own words.
     query: String,
+    /// text (default) finds words; semantic finds what means the same, if the server has an embedder; hybrid both.
+    mode: Option<ModeName>,
     /// Only in this context; in all of yours if left out.
     id: Option<String>,
     /// Only items of this role.
@@ -61,6 +66,24 @@ impl From<RoleName> for Role {
     }
 }
 
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ModeName {
+    Text,
+    Semantic,
+    Hybrid,
+}
+
+impl From<ModeName> for SearchMode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Text => Self::Text,
+            ModeName::Semantic => Self::Semantic,
+            ModeName::Hybrid => Self::Hybrid,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Detail {
@@ -90,6 +113,25 @@ struct HitView<'a> {
     item_omitted: bool,
 }
 
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+struct ScanView<'a> {
+    model: &'a str,
+    /// Items that the question was compared with.
+    scanned: u64,
+    /// True if there were more, older ones, that it was not compared with.
+    cut_off: bool,
+}
+
+/// What a page of either kind is made of.
+struct Found<'a> {
+    hits: &'a [Hit],
+    more: bool,
+    lag_items: u64,
+    semantic: Option<ScanView<'a>>,
+    degraded: Option<&'static str>,
+    origin: &'static str,
+}
+
 #[derive(Serialize, JsonSchema)]
 struct SearchView<'a> {
     hits: Vec<HitView<'a>>,
@@ -101,6 +143,12 @@ struct SearchView<'a> {
     hint: Option<&'static str>,
     /// Appended items that cannot be found yet.
     lag_items: u64,
+    /// How a search by meaning went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    semantic: Option<ScanView<'a>>,
+    /// `embedder_unavailable` if a hybrid search was answered by words alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<&'static str>,
     /// l1, l2, replica, primary or stale.
     origin: &'static str,
 }
@@ -109,7 +157,8 @@ pub(super) fn tool() -> Tool {
     super::tool::<Arguments, SearchView<'_>>(
         "context_search",
         "Search contexts",
-        "Find what was said, called or answered, by words, in one context or in all of yours, best hits first. \
+        "Find what was said, called or answered, by words or by meaning, in one context or in all of yours, best hits \
+         first. \
          Use it to get back what no longer fits into a window.",
         &Effect::Reads,
     )
@@ -121,8 +170,9 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let since = super::time("since", arguments.since.as_deref())?;
     let until = super::time("until", arguments.until.as_deref())?;
     let times = format!("{since:?} {until:?}");
+    let mode = arguments.mode.map_or(SearchMode::Text, SearchMode::from);
     let question = [
-        "mcp search",
+        mode.question(["mcp search", "mcp search semantic", "mcp search hybrid"]),
         &arguments.query,
         arguments.id.as_deref().unwrap_or_default(),
         role.map_or("", Role::as_str),
@@ -132,37 +182,67 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
         .cursor
         .as_deref()
         .map_or(Ok(0), |cursor| cursor::search_offset(cursor, &question))?;
+    let context = arguments.id.as_deref().map(ContextId::parse).transpose()?;
+    let limit = arguments.limit.unwrap_or(LIMIT_DEFAULT);
+    let limit = limit.min(call.limits.page_items);
+    let detail = arguments.detail.unwrap_or_default();
+    if mode != SearchMode::Text {
+        let query = SemanticQuery {
+            text: arguments.query.clone(),
+            hybrid: mode == SearchMode::Hybrid,
+            context,
+            role,
+            since,
+            until,
+            offset,
+            limit,
+        };
+        let answer = call.manager.search_semantic(call.tenant, query).await?;
+        let found = by_meaning(&answer.value, answer.origin.as_str());
+        return Ok(page_that_fits(&found, offset, &question, detail, call.chars_max)?);
+    }
     let query = SearchQuery {
         query: Query::parse(&arguments.query)?,
-        context: arguments.id.as_deref().map(ContextId::parse).transpose()?,
+        context,
         role,
         since,
         until,
         offset,
-        limit: arguments
-            .limit
-            .unwrap_or(LIMIT_DEFAULT)
-            .min(call.limits.page_items),
+        limit,
     };
     let answer = call.manager.search(call.tenant, query).await?;
-    let detail = arguments.detail.unwrap_or_default();
-    let origin = answer.origin.as_str();
-    Ok(page_that_fits(
-        &answer.value,
-        offset,
-        &question,
-        detail,
+    let page = &answer.value;
+    let found = Found {
+        hits: &page.hits,
+        more: page.more,
+        lag_items: page.lag_items,
+        semantic: None,
+        degraded: None,
+        origin: answer.origin.as_str(),
+    };
+    Ok(page_that_fits(&found, offset, &question, detail, call.chars_max)?)
+}
+
+fn by_meaning<'page>(page: &'page SemanticPage, origin: &'static str) -> Found<'page> {
+    Found {
+        hits: &page.hits,
+        more: page.more,
+        lag_items: page.lag_items,
+        semantic: Some(ScanView {
+            model: &page.model,
+            scanned: page.scanned,
+            cut_off: page.cut_off,
+        }),
+        degraded: page.degraded,
         origin,
-        call.chars_max,
-    )?)
+    }
 }
 
 fn page_that_fits(
-    page: &SearchPage,
+    page: &Found<'_>,
     offset: u32,
     question: &[&str],
     detail: Detail,
-    origin: &'static str,
     chars_max: usize,
 ) -> Result<Reply, Error> {
     // One item may take half of a result, so that a large one does not push out all others.
@@ -189,7 +269,9 @@ fn page_that_fits(
         next_cursor,
         hint,
         lag_items: page.lag_items,
-        origin,
+        semantic: page.semantic,
+        degraded: page.degraded,
+        origin: page.origin,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contextkeep_core::semantic::{SemanticPage, SemanticQuery};
 use contextkeep_core::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
@@ -278,6 +279,9 @@ impl ContextManager for Stuck {
         self.forever().await
     }
     async fn list(&self, _: &TenantId, _: ListQuery) -> Result<Answer<ContextPage>> {
+        self.forever().await
+    }
+    async fn search_semantic(&self, _: &TenantId, _: SemanticQuery) -> Result<Answer<SemanticPage>> {
         self.forever().await
     }
     async fn search(&self, _: &TenantId, _: SearchQuery) -> Result<Answer<SearchPage>> {

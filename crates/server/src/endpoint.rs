@@ -1,6 +1,9 @@
-//! One URL that requests are posted to, over HTTP/1.1, a connection for each: a summary takes seconds, a handshake
-//! milliseconds. Nothing leads anywhere else: a redirect is an answer like others, and the credential is sent to this host
+//! One URL that requests are posted to, over HTTP/1.1, a connection for each: a model takes much longer than a handshake. Nothing leads anywhere else: a redirect is an answer like others, and the credential is sent to this host
 //! alone.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod guarded;
 
 use std::fmt;
 use std::path::Path;
@@ -25,12 +28,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What is added to the base URL.
-const PATH: &str = "/chat/completions";
+pub(crate) use self::guarded::{Guarded, Guards};
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     tls: bool,
     host: String,
     port: u16,
@@ -40,8 +42,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads a base URL.
-    pub(super) fn parse(endpoint: &str) -> Result<Self, String> {
+    /// Reads a base URL, to which `path` is added.
+    pub(crate) fn parse(endpoint: &str, path: &str) -> Result<Self, String> {
         let uri: Uri = endpoint
             .parse()
             .map_err(|error| format!("is not a URL: {error}"))?;
@@ -57,7 +59,7 @@ impl Target {
         if uri.query().is_some() {
             return Err("has a query".to_owned());
         }
-        let path = format!("{}{PATH}", uri.path().trim_end_matches('/'));
+        let path = format!("{}{path}", uri.path().trim_end_matches('/'));
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
             return Err("names no host".to_owned());
@@ -74,15 +76,15 @@ impl Target {
     }
 
     /// Scheme and host, for the log.
-    pub(super) fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.authority)
     }
 }
 
 /// See the [module](self).
-pub(super) struct Endpoint {
-    pub(super) target: Target,
+pub(crate) struct Endpoint {
+    pub(crate) target: Target,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     authorization: Option<HeaderValue>,
     reply_bytes_max: usize,
@@ -98,7 +100,7 @@ impl fmt::Debug for Endpoint {
 
 /// Why there is no reply to read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     #[error("no connection: {0}")]
     NotConnected(String),
     #[error("the connection broke: {0}")]
@@ -115,7 +117,7 @@ pub(super) enum Trouble {
 }
 
 impl Endpoint {
-    pub(super) fn new(
+    pub(crate) fn new(
         target: Target,
         api_key: Option<&SecretString>,
         ca_file: Option<&Path>,
@@ -146,7 +148,7 @@ impl Endpoint {
     /// Posts JSON and answers the body of a reply of class 2xx.
     ///
     /// Cancellation: dropping the future closes the connection.
-    pub(super) async fn post(&self, body: Bytes) -> Result<Bytes, Trouble> {
+    pub(crate) async fn post(&self, body: Bytes) -> Result<Bytes, Trouble> {
         let request = self.request(body)?;
         let not_connected = |error: std::io::Error| Trouble::NotConnected(error.to_string());
         let stream = TcpStream::connect((self.target.host.as_str(), self.target.port))
@@ -251,14 +253,16 @@ fn client_config(ca_file: Option<&Path>) -> anyhow::Result<ClientConfig> {
 mod tests {
     use super::*;
 
+    const PATH: &str = "/chat/completions";
+
     #[test]
     fn a_base_url_becomes_a_target() {
-        let target = Target::parse("https://api.example.com/v1/").unwrap();
+        let target = Target::parse("https://api.example.com/v1/", PATH).unwrap();
         assert_eq!(
             (target.host.as_str(), target.port, target.path.as_str()),
             ("api.example.com", 443, "/v1/chat/completions")
         );
-        let target = Target::parse("http://[::1]:11434").unwrap();
+        let target = Target::parse("http://[::1]:11434", PATH).unwrap();
         assert_eq!(
             (target.host.as_str(), target.port, target.path.as_str()),
             ("::1", 11434, "/chat/completions")
@@ -272,10 +276,10 @@ mod tests {
             "https://x/?a=b",
             "https:///v1",
         ] {
-            assert!(Target::parse(wrong).is_err(), "{wrong}");
+            assert!(Target::parse(wrong, PATH).is_err(), "{wrong}");
         }
         assert!(
-            !Target::parse("https://user:pass@x/")
+            !Target::parse("https://user:pass@x/", PATH)
                 .unwrap_err()
                 .contains("pass@")
         );
