@@ -38,7 +38,7 @@ const WITHOUT_MODEL: ModelLimits = ModelLimits {
     rest: Duration::from_mins(1),
 };
 
-/// See the [module](self). Its clones are one.
+/// Makes summaries beside the requests that want them: asked for, and not waited for. Its clones are one.
 #[derive(Clone, Debug)]
 pub struct BackgroundSummaries(Arc<Inner>);
 
