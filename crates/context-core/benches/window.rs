@@ -79,6 +79,16 @@ async fn windows(manager: &dyn ContextManager, summary: bool, appends: bool) -> 
         summary,
         ..WindowRequest::default()
     };
+    // The summary of a long context is made in the background, once.
+    for length in LENGTHS {
+        for _ in 0..1000 {
+            let window = in_session(manager.window(&key(length), request)).await.unwrap();
+            if window.value.summary.is_some() == summary {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
     let mut took: [Vec<Duration>; LENGTHS.len()] = Default::default();
     for sample in 0..=SAMPLES {
         for (samples, length) in took.iter_mut().zip(LENGTHS) {

@@ -60,14 +60,18 @@ fn no_guarantee_breaks_while_everything_does() {
     .assert_good();
 }
 
-/// A run with a bug in one of the nodes, which has to be found by one of these.
+/// Runs with a bug in one of the nodes, which has to be found by one of these. Whether the clients run into it in fifteen
+/// seconds is chance, so there are three runs at most.
 fn planted(bug: Bug, schedule: &str, by: &[Guarantee]) {
-    let plan = Plan {
-        lasts: Duration::from_secs(15),
-        bug: Some(bug),
-        ..short(schedule, 1)
-    };
-    run(plan).assert_found(by);
+    let found = (1..=3).any(|seed| {
+        let report = run(Plan {
+            lasts: Duration::from_secs(15),
+            bug: Some(bug),
+            ..short(schedule, seed)
+        });
+        report.finds(by)
+    });
+    assert!(found, "no run found the planted {bug:?}");
 }
 
 #[test]
