@@ -178,11 +178,14 @@ static TAKE: Statement = Statement {
     types: &[],
 };
 
-static CHANGES: Statement = Statement {
+/// Ordered by the column and not by what is selected under its name: texts of numbers have another order (F3), and no
+/// index.
+pub(super) static CHANGES: Statement = Statement {
     name: "indexing_changes",
-    sql: "SELECT xid::text, change_no, ctx_nos, stream_nos, first_seqs, last_seqs FROM contextkeep.changes
-          WHERE (xid, change_no) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-          ORDER BY xid, change_no LIMIT $3",
+    sql: "SELECT c.xid::text, c.change_no, c.ctx_nos, c.stream_nos, c.first_seqs, c.last_seqs
+          FROM contextkeep.changes c
+          WHERE (c.xid, c.change_no) > ($1::text::xid8, $2) AND c.xid < pg_snapshot_xmin(pg_current_snapshot())
+          ORDER BY c.xid, c.change_no LIMIT $3",
     types: &[Type::TEXT, Type::INT8, Type::INT8],
 };
 

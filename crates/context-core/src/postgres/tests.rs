@@ -15,6 +15,7 @@ mod faults;
 #[cfg(all(feature = "cache", feature = "embedded"))]
 mod feed;
 mod history;
+mod indexing;
 mod insight;
 mod limits;
 mod load;

@@ -174,6 +174,11 @@ async fn every_read_follows_an_index() {
         );
         assert!(!plan.contains("Sort"), "{} sorts: {plan}", statement.name);
     }
+    let outbox = plan(&client, &indexer::CHANGES, &[&"0", &0_i64, &4_i64]).await;
+    assert!(
+        outbox.contains("changes_pkey") && !outbox.contains("Sort"),
+        "{outbox}"
+    );
     let indexing = indexing(&client).await;
     assert!(
         indexing.contains("items_pkey") && indexing.contains("contexts_pkey"),
