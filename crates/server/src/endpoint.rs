@@ -1,5 +1,5 @@
-//! One URL that requests are posted to, over HTTP/1.1, a connection for each: a model takes much longer than a handshake. Nothing leads anywhere else: a redirect is an answer like others, and the credential is sent to this host
-//! alone.
+//! One URL that requests are posted to, over HTTP/1.1, a connection for each: a model takes much longer than a handshake.
+//! Nothing leads anywhere else: a redirect is an answer like others, and the credential is sent to this host alone.
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -21,6 +21,8 @@ pub fn install(settings: &LogSettings) -> anyhow::Result<()> {
     let log = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told on standard error, which panics when that is what is gone.
+        .log_internal_errors(false)
         .with_ansi(terminal);
     let json = match settings.format {
         LogFormat::Auto => !terminal,

@@ -8,6 +8,7 @@ use super::indexer;
 use super::link::{Session, Statement};
 use super::read::{self, Read};
 use super::rows::{Head, get, int, item_of};
+use super::search::context_of;
 use super::vectors;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
@@ -62,23 +63,19 @@ pub(super) static WITHIN: Statement = Statement {
     ],
 };
 
-/// Items whose context is there: the one that they were appended to, else one that was forked from it.
+/// Items whose context is there.
 static SHOWN: Statement = Statement {
     name: "nearest_items",
-    sql: "SELECT w.ord, c.id, i.seq, i.created_at, i.importance, i.tokens, i.pinned, i.role, i.kind, i.client_id,
+    sql: concat!(
+        "SELECT w.ord, c.id, i.seq, i.created_at, i.importance, i.tokens, i.pinned, i.role, i.kind, i.client_id,
                  i.links, i.body
           FROM unnest($1, $2) WITH ORDINALITY AS w (stream_no, seq, ord)
           JOIN contextkeep.items i ON i.stream_no = w.stream_no AND i.seq = w.seq
-          CROSS JOIN LATERAL (
-              SELECT c.id FROM contextkeep.spans p
-              JOIN contextkeep.streams s ON s.stream_no = p.stream_no
-              JOIN contextkeep.heads h ON h.ctx_no = s.ctx_no AND h.stream_no = p.stream_no
-              JOIN contextkeep.contexts c ON c.ctx_no = h.ctx_no
-              WHERE p.source_no = w.stream_no AND p.first_seq <= w.seq AND p.last_seq >= w.seq AND c.tenant = $3
-                AND h.deleted_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > $4)
-              ORDER BY p.stream_no <> p.source_no, c.ctx_no LIMIT 1
-          ) c
-          ORDER BY w.ord OFFSET $5 LIMIT $6",
+          ",
+        context_of!("w"),
+        "
+          ORDER BY w.ord OFFSET $5 LIMIT $6"
+    ),
     types: &[
         Type::INT8_ARRAY,
         Type::INT8_ARRAY,

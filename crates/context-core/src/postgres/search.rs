@@ -33,7 +33,32 @@ macro_rules! ranked {
     };
 }
 
-/// Hits whose context is there: the one that they were appended to, else one that was forked from it.
+/// The context in which an item of these columns is shown to the tenant `$3` at the time `$4`: the one that it was appended
+/// to, else one that was forked from it.
+macro_rules! context_of {
+    ($row:literal) => {
+        concat!(
+            "CROSS JOIN LATERAL (
+              SELECT c.id FROM contextkeep.spans p
+              JOIN contextkeep.streams s ON s.stream_no = p.stream_no
+              JOIN contextkeep.heads h ON h.ctx_no = s.ctx_no AND h.stream_no = p.stream_no
+              JOIN contextkeep.contexts c ON c.ctx_no = h.ctx_no
+              WHERE p.source_no = ",
+            $row,
+            ".stream_no AND p.first_seq <= ",
+            $row,
+            ".seq AND p.last_seq >= ",
+            $row,
+            ".seq AND c.tenant = $3
+                AND h.deleted_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > $4)
+              ORDER BY p.stream_no <> p.source_no, c.ctx_no LIMIT 1
+          ) c"
+        )
+    };
+}
+pub(super) use context_of;
+
+/// Hits whose context is there.
 macro_rules! everywhere {
     ($admitted:literal) => {
         concat!(
@@ -44,15 +69,9 @@ macro_rules! everywhere {
                  i.links, i.body
           FROM found f
           JOIN contextkeep.items i ON i.stream_no = f.stream_no AND i.seq = f.seq
-          CROSS JOIN LATERAL (
-              SELECT c.id FROM contextkeep.spans p
-              JOIN contextkeep.streams s ON s.stream_no = p.stream_no
-              JOIN contextkeep.heads h ON h.ctx_no = s.ctx_no AND h.stream_no = p.stream_no
-              JOIN contextkeep.contexts c ON c.ctx_no = h.ctx_no
-              WHERE p.source_no = f.stream_no AND p.first_seq <= f.seq AND p.last_seq >= f.seq AND c.tenant = $3
-                AND h.deleted_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > $4)
-              ORDER BY p.stream_no <> p.source_no, c.ctx_no LIMIT 1
-          ) c
+          ",
+            context_of!("f"),
+            "
           WHERE ($5 IS NULL OR i.role = $5) AND i.created_at >= $8 AND i.created_at < $9
           ORDER BY f.score DESC, f.stream_no DESC, f.seq DESC OFFSET $6 LIMIT $7"
         )

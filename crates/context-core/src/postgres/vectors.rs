@@ -59,9 +59,14 @@ impl VectorStore for PgContextStore {
     async fn nearest(&self, tenant: &TenantId, query: NearestQuery) -> Result<NearestPage> {
         self.ready()?;
         let (query, now) = (&query, self.clock.now());
-        self.reads
+        // It holds a connection and may be slow, as a search by words.
+        let entered = self.searches.enter().await?;
+        let page = self
+            .reads
             .many(|session| async move { nearest::nearest(&session, tenant, query, now).await })
-            .await
+            .await;
+        entered.end_search(&page);
+        page
     }
 }
 

@@ -1,13 +1,15 @@
 //! SIGTERM: what was begun ends, nothing new begins, and the exit code is 0.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
-use crate::support::http::Response;
-use crate::support::{Server, eventually, folder};
+use crate::support::http::{Client, Response};
+use crate::support::{Server, contextkeep, eventually, folder, listening_on};
 
 #[test]
 fn a_request_in_flight_ends_and_what_it_wrote_is_kept() {
@@ -34,6 +36,26 @@ fn a_request_that_does_not_end_is_broken_off_after_the_grace() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("server.shutdown_grace"), "{log}");
     drop(held);
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_any_more_serves_and_stops() {
+    let folder = folder();
+    let mut server = contextkeep(folder.path())
+        .args(["serve", "--bind", "127.0.0.1:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(server.stderr.take().unwrap());
+    let mut lines = log.lines().map_while(Result::ok);
+    let address = lines.find_map(|line| listening_on(&line)).unwrap();
+    // Whoever read the log is gone, and each line of it fails to be written.
+    drop(lines);
+    let client = Client::new(address);
+    client.post("/v1/contexts", r#"{"id":"c","agent_id":"a"}"#).ok();
+    rustix::process::kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+    let status = eventually("the server ends", || server.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]
