@@ -6,12 +6,24 @@
 mod query;
 mod snippet;
 
+use std::borrow::Cow;
+
 pub use query::{Query, Term};
 pub use snippet::snippet;
 
-/// Splits text into the words that are searched: runs of letters and digits, lower case.
-pub(crate) fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+/// Splits text into the words that are searched: runs of letters and digits, lower case. Borrowed where they stand in the
+/// text like this, as most words do.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     text.split(|character: char| !character.is_alphanumeric())
         .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
+        .map(|word| {
+            let is_lower = word
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            if is_lower {
+                Cow::Borrowed(word)
+            } else {
+                Cow::Owned(word.to_lowercase())
+            }
+        })
 }

@@ -10,6 +10,7 @@
 mod careful;
 pub(super) mod columns;
 mod fresh;
+mod pace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
+use self::pace::Pace;
 use super::group::{Gathering, Job};
 use super::link::{Endpoint, Fault, Session};
 use super::replicas::Replicas;
@@ -78,6 +80,7 @@ impl Appender {
         committed: &Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Self {
         let waiting = Arc::new(Waiting::default());
+        let pace = Arc::new(Pace::default());
         let lanes = (0..settings.lanes.max(1))
             .map(|_| {
                 let (sender, receiver) = mpsc::unbounded_channel();
@@ -85,6 +88,7 @@ impl Appender {
                     servers: servers.clone(),
                     settings: settings.clone(),
                     waiting: waiting.clone(),
+                    pace: pace.clone(),
                     committed: committed.clone(),
                 };
                 tokio::spawn(lane.run(receiver));
@@ -208,6 +212,7 @@ struct Lane {
     servers: Arc<Replicas>,
     settings: GroupSettings,
     waiting: Arc<Waiting>,
+    pace: Arc<Pace>,
     committed: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -221,10 +226,9 @@ impl Lane {
                     None => return,
                 }
             }
-            while let Ok(jobs) = queue.try_recv() {
-                waiting.extend(jobs);
-            }
+            self.pace.gather(&mut queue, &mut waiting).await;
             let group = Gathering::take(&mut waiting, self.settings.group, GROUP_BYTES_MAX);
+            let _under_way = self.pace.begin(group.len());
             self.commit(group).await;
         }
     }

@@ -1,5 +1,7 @@
 //! Parsing of the query language.
 
+use std::borrow::Cow;
+
 use crate::error::{Invalid, Result};
 
 /// Longest query, in bytes.
@@ -68,7 +70,7 @@ impl Query {
     /// the text has no word.
     pub(crate) fn any_word_of(text: &str) -> Self {
         let words = super::words(text).take(TERMS_MAX).map(|word| Term {
-            words: vec![word],
+            words: vec![word.into_owned()],
             prefix: false,
         });
         Self {
@@ -84,7 +86,7 @@ impl Query {
 
     /// Whether a text matches; the definition that every store's index has to agree with.
     pub fn matches(&self, text: &str) -> bool {
-        let words: Vec<String> = super::words(text).collect();
+        let words: Vec<String> = super::words(text).map(Cow::into_owned).collect();
         self.required
             .iter()
             .all(|group| group.iter().any(|term| term.is_in(&words)))
@@ -124,7 +126,7 @@ struct Token<'text> {
 
 impl Token<'_> {
     fn term(&self) -> Option<Term> {
-        let words: Vec<String> = super::words(self.text).collect();
+        let words: Vec<String> = super::words(self.text).map(Cow::into_owned).collect();
         (!words.is_empty()).then_some(Term {
             words,
             prefix: self.prefix,

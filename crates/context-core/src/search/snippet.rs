@@ -1,5 +1,7 @@
 //! A short piece of an item around what was found.
 
+use std::borrow::Cow;
+
 use super::query::Query;
 
 /// Marks around what was found.
@@ -16,7 +18,7 @@ pub fn snippet(text: &str, query: &Query) -> String {
     // What is shown is split at white space; what is matched are the words inside each piece.
     let pieces: Vec<&str> = text.split_whitespace().collect();
     let hit = |piece: &str| {
-        let words: Vec<String> = super::words(piece).collect();
+        let words: Vec<String> = super::words(piece).map(Cow::into_owned).collect();
         query.terms().any(|term| {
             let first = super::Term {
                 words: vec![term.words[0].clone()],

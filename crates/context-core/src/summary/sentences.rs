@@ -5,6 +5,7 @@
 //! ("New Methods in Automatic Extracting", 1969): where it stands, whether it has words of the title (here: of the goal),
 //! and whether it has cue words. Who speaks is a prior of ours.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::mentions;
@@ -103,7 +104,7 @@ pub(super) fn ranked(sentences: Vec<Sentence>, goal: &str) -> Vec<Sentence> {
     let each: Vec<(Sentence, Vec<String>)> = sentences
         .into_iter()
         .filter_map(|sentence| {
-            let words: Vec<String> = words(&sentence.text).collect();
+            let words: Vec<String> = words(&sentence.text).map(Cow::into_owned).collect();
             seen.insert(words.clone()).then_some((sentence, words))
         })
         .collect();
@@ -114,7 +115,7 @@ pub(super) fn ranked(sentences: Vec<Sentence>, goal: &str) -> Vec<Sentence> {
         }
     }
     let all = f64::from(u32::try_from(each.len()).unwrap_or(u32::MAX));
-    let goal: HashSet<String> = words(goal).collect();
+    let goal: HashSet<String> = words(goal).map(Cow::into_owned).collect();
     let mut scored: Vec<(f64, &Sentence)> = each
         .iter()
         .map(|(sentence, words)| {

@@ -50,7 +50,7 @@ impl Wanted {
                 break;
             }
             if seen.insert(word.clone()) {
-                wanted.push(word);
+                wanted.push(word.into_owned());
             }
         }
         (!wanted.is_empty()).then_some(Self(wanted))
@@ -108,7 +108,7 @@ fn counts(items: &[Item], unit: &Unit, places: &HashMap<&str, usize>, wanted: us
         for word in words(&searchable_text(&item.body)) {
             counts.words = counts.words.saturating_add(1);
             let times = places
-                .get(word.as_str())
+                .get(word.as_ref())
                 .and_then(|&place| counts.wanted.get_mut(place));
             if let Some(times) = times {
                 *times += 1;

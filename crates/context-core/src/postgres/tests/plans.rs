@@ -52,6 +52,23 @@ async fn indexing(client: &tokio_postgres::Client) -> String {
     .await
 }
 
+async fn feeding_the_index(client: &tokio_postgres::Client) {
+    let outbox = plan(client, &indexer::CHANGES, &[&"0", &0_i64, &4_i64]).await;
+    assert!(
+        outbox.contains("changes_pkey") && !outbox.contains("Sort"),
+        "{outbox}"
+    );
+    let indexing = indexing(client).await;
+    assert!(
+        indexing.contains("items_pkey") && indexing.contains("contexts_pkey"),
+        "{indexing}"
+    );
+    assert!(
+        !indexing.contains("Seq Scan") && !indexing.contains("Hash"),
+        "{indexing}"
+    );
+}
+
 /// Tables of a size at which the choice matters, with statistics.
 const TABLES: &str = "INSERT INTO contextkeep.contexts (created_at, tenant, id, agent_id, session_id, metadata, labels, forked_from)
     SELECT g, 't' || g % 10, 'c' || g, 'a' || g % 100, 's' || g % 20, '{}', '{}',
@@ -174,20 +191,7 @@ async fn every_read_follows_an_index() {
         );
         assert!(!plan.contains("Sort"), "{} sorts: {plan}", statement.name);
     }
-    let outbox = plan(&client, &indexer::CHANGES, &[&"0", &0_i64, &4_i64]).await;
-    assert!(
-        outbox.contains("changes_pkey") && !outbox.contains("Sort"),
-        "{outbox}"
-    );
-    let indexing = indexing(&client).await;
-    assert!(
-        indexing.contains("items_pkey") && indexing.contains("contexts_pkey"),
-        "{indexing}"
-    );
-    assert!(
-        !indexing.contains("Seq Scan") && !indexing.contains("Hash"),
-        "{indexing}"
-    );
+    feeding_the_index(&client).await;
     let run = plan(&client, &RUN, &[]).await;
     assert!(run.contains("Index Scan Backward using items_pkey"), "{run}");
     let kept = plan(&client, &KEPT, &[]).await;

@@ -290,16 +290,18 @@ async fn what_a_failover_lost_is_said() {
             .unwrap();
         replica.sql("SELECT pg_reload_conf()").unwrap();
     }
-    let standby = nodes.cluster.replicas().next().unwrap();
-    eventually_async("the standby is cut off", SOON, async || {
-        let receivers = standby
-            .sql_value("SELECT count(*) FROM pg_stat_wal_receiver")
-            .unwrap();
-        (receivers == "0").then_some(())
-    })
-    .await;
+    // Both: one that still receives shows what the other has lost.
+    for replica in nodes.cluster.replicas() {
+        eventually_async("the standby is cut off", SOON, async || {
+            let receivers = replica
+                .sql_value("SELECT count(*) FROM pg_stat_wal_receiver")
+                .unwrap();
+            (receivers == "0").then_some(())
+        })
+        .await;
+    }
     let lost = append(&nodes.first, token.clone(), "lost").await;
-    let name = standby.name().to_owned();
+    let name = nodes.cluster.replicas().next().unwrap().name().to_owned();
     nodes.cluster.primary().kill().unwrap();
     nodes.cluster.promote(&name).unwrap();
     let error = eventually_async("the new primary is found", SOON, async || {
