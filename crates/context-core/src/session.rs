@@ -11,6 +11,7 @@
 //! - **Q4** A position in the log counts only in the epoch that it was taken in; after a failover the versions remain.
 
 mod spent;
+mod stages;
 mod token;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use self::spent::Spent;
 
 pub use self::spent::Stage;
 pub(crate) use self::spent::{spent, timed};
+pub use self::stages::{StageSpan, Stages};
 pub use self::token::{Epoch, Token};
 
 /// What a read may be answered with.
