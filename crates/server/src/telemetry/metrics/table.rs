@@ -108,6 +108,8 @@ table! {
         "Changes that wait for the level that processes share.";
     CACHE_TRUSTED Gauge "contextkeep_cache_trusted_partitions" []
         "Partitions whose entries may be served without asking; 0 while nobody tells of others' changes.";
+    REDIS_REACHABLE Gauge "contextkeep_cache_redis_reachable_info" []
+        "1 while the Redis of the cache answers, 0 while it does not, `NaN` before it was asked.";
     HELD_CONTEXTS Gauge "contextkeep_core_held_contexts" []
         "Contexts whose ends are held in the process.";
     HELD_BYTES Gauge "contextkeep_core_held_bytes" []
