@@ -272,6 +272,24 @@ impl Session {
     }
 }
 
+/// A future that is in the session and the trace of whoever calls this, on whichever task it then runs.
+#[cfg(feature = "cache")]
+pub(crate) fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let (session, stages) = (Session::current(), Stages::current());
+    async move {
+        let in_session = async {
+            match session {
+                Some(session) => session.scope(future).await,
+                None => future.await,
+            }
+        };
+        match stages {
+            Some(stages) => stages.scope(in_session).await,
+            None => in_session.await,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,6 +45,12 @@ impl Stages {
         CURRENT.scope(self.clone(), future).await
     }
 
+    /// What the present task keeps its stages in.
+    #[cfg(feature = "cache")]
+    pub(super) fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
     /// The first 64 stages, and how many more there were. Leaves none.
     pub fn take(&self) -> (Vec<StageSpan>, u32) {
         let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -120,6 +126,22 @@ mod tests {
         let (spans, _) = stages.take();
         let seen: Vec<_> = spans.iter().map(|span| (span.stage, span.took)).collect();
         assert_eq!(seen, [(Stage::Statement, MS * 30)]);
+    }
+
+    #[cfg(feature = "cache")]
+    #[tokio::test(start_paused = true)]
+    async fn what_is_carried_into_a_task_is_kept_as_if_it_had_stayed() {
+        let stages = Arc::new(Stages::default());
+        let session = Session::new(Consistency::Session, Token::default());
+        let work = async {
+            let carried = super::super::carried(timed(Stage::Commit, tokio::time::sleep(MS * 7)));
+            tokio::spawn(carried).await.unwrap();
+        };
+        stages.scope(session.scope(work)).await;
+        let (spans, _) = stages.take();
+        let seen: Vec<_> = spans.iter().map(|span| (span.stage, span.took)).collect();
+        assert_eq!(seen, [(Stage::Commit, MS * 7)]);
+        assert_eq!(session.spent(Stage::Commit), MS * 7);
     }
 
     #[tokio::test(start_paused = true)]
