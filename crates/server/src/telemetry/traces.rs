@@ -240,3 +240,76 @@ impl Extractor for Traceparent<'_> {
         vec![TRACEPARENT]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderValue, Method};
+    use contextkeep_core::SystemClock;
+
+    fn traces(sample_ratio: f64) -> Arc<Traces> {
+        let settings = TracesSettings {
+            enabled: true,
+            // Nobody listens there, and nothing is exported while a test runs.
+            endpoint: "http://127.0.0.1:9/v1/traces".to_owned(),
+            export_interval: Duration::from_hours(1),
+            flush_timeout: Duration::ZERO,
+            sample_ratio,
+            ..TracesSettings::default()
+        };
+        Traces::start(&settings, Arc::new(SystemClock)).unwrap().unwrap()
+    }
+
+    fn headers(traceparent: &[&'static str]) -> HeaderMap {
+        let values = traceparent.iter().map(|value| HeaderValue::from_static(value));
+        values
+            .map(|value| (TRACEPARENT.parse().unwrap(), value))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_traced_allocates_nothing() {
+        let traces = traces(0.0);
+        let headers = HeaderMap::from_iter([(axum::http::header::HOST, HeaderValue::from_static("x"))]);
+        // The first draw of a thread makes its generator.
+        let ask = || assert!(traces.of_request(&headers, || true).is_none());
+        ask();
+        assert_eq!(allocation_counter::measure(ask).count_total, 0);
+        traces.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_traceparent_is_as_if_there_was_none() {
+        let traces = traces(0.0);
+        const FINE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert!(traces.of_request(&headers(&[FINE]), || true).is_some());
+        assert!(
+            traces.of_request(&headers(&[FINE]), || false).is_none(),
+            "not let in"
+        );
+        for wrong in [
+            &["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"][..],
+            &["00-00000000000000000000000000000000-b7ad6b7169203331-01"],
+            &["00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01"],
+            &["ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
+            &["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"],
+            &["nonsense"],
+            &[""],
+            &[FINE, FINE],
+        ] {
+            assert!(traces.of_request(&headers(wrong), || true).is_none(), "{wrong:?}");
+        }
+        traces.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_its_client_gives_up_is_recorded() {
+        let traces = traces(1.0);
+        let root = traces.of_request(&HeaderMap::new(), || true).unwrap();
+        let trace = root.request(&Method::GET, Some("/v1/contexts"), Instant::now());
+        assert_eq!(traces.standing().waiting, 0);
+        drop(trace);
+        assert_eq!(traces.standing().waiting, 1);
+        traces.close().await;
+    }
+}

@@ -274,7 +274,7 @@ fn a_redis_that_is_gone_is_shown_and_the_server_stays_ready() {
         let value = page
             .lines()
             .find_map(|line| line.strip_prefix("contextkeep_cache_redis_reachable_info "));
-        assert_eq!(value.map(|value| value.parse()), Some(Ok(is)));
+        assert_eq!(value.map(str::parse), Some(Ok(is)));
     };
     assert_eq!(until("reachable")["degraded"], json!([]));
     reachable(1.0);

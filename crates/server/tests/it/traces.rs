@@ -2,12 +2,13 @@
 
 mod collector;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::json;
+use tokio::time::Instant;
 
 use self::collector::{Collector, Manner, number, text};
 use crate::support::http::Client;
@@ -35,7 +36,9 @@ fn traced(url: &str, more: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn metric(client: &Client, series: &str) -> f64 {
@@ -67,27 +70,7 @@ fn assert_inside(outer: &Span, inner: &Span) {
     assert!(times.is_sorted(), "{}: {times:?}", inner.name);
 }
 
-#[test]
-fn a_caller_that_traces_gets_a_span_with_what_the_request_waited_for_and_nothing_of_its_content() {
-    let collector = Collector::start(Manner::Takes);
-    let config = traced(
-        &collector.url,
-        "sample_ratio: 0, service_name: keep-7, headers: [{name: x-key, value: 'env:COLLECTOR_KEY'}]",
-    );
-    let config =
-        format!("{TWO_TENANTS}{config}context_manager: {{monitoring: {{slow_request_threshold: 0s}}}}\n");
-    let server = Start::with(&config)
-        .env("COLLECTOR_KEY", "sesame")
-        .up(crate::support::Folder::Own(folder()));
-    let client = server.client_with(ACME);
-    let create = json!({"id": CONTEXT, "agent_id": MARKER}).to_string();
-    client.send("POST", "/v1/contexts", &[UNSAMPLED], create).ok();
-    let append = json!({"items": [{"role": "user", "content": MARKER}]}).to_string();
-    let path = format!("/v1/contexts/{CONTEXT}/items");
-    client
-        .send("POST", &path, &[SAMPLED, ("x-request-id", "call-42")], append)
-        .ok();
-
+fn assert_continues_and_tells_where_time_went(collector: &Collector) {
     let span = collector.span("POST /v1/contexts/{id}/items");
     assert_eq!(
         (hex(&span.trace_id), hex(&span.parent_span_id)),
@@ -110,6 +93,30 @@ fn a_caller_that_traces_gets_a_span_with_what_the_request_waited_for_and_nothing
         assert_eq!(child.trace_id, span.trace_id);
         assert_inside(&span, child);
     }
+}
+
+#[test]
+fn a_caller_that_traces_gets_a_span_with_what_the_request_waited_for_and_nothing_of_its_content() {
+    let collector = Collector::start(Manner::Takes);
+    let config = traced(
+        &collector.url,
+        "sample_ratio: 0, service_name: keep-7, headers: [{name: x-key, value: 'env:COLLECTOR_KEY'}]",
+    );
+    let config =
+        format!("{TWO_TENANTS}{config}context_manager: {{monitoring: {{slow_request_threshold: 0s}}}}\n");
+    let server = Start::with(&config)
+        .env("COLLECTOR_KEY", "sesame")
+        .up(crate::support::Folder::Own(folder()));
+    let client = server.client_with(ACME);
+    let create = json!({"id": CONTEXT, "agent_id": MARKER}).to_string();
+    client.send("POST", "/v1/contexts", &[UNSAMPLED], create).ok();
+    let append = json!({"items": [{"role": "user", "content": MARKER}]}).to_string();
+    let path = format!("/v1/contexts/{CONTEXT}/items");
+    client
+        .send("POST", &path, &[SAMPLED, ("x-request-id", "call-42")], append)
+        .ok();
+
+    assert_continues_and_tells_where_time_went(&collector);
     // What is answered in front of the router is traced as well.
     let window = format!("/v1/contexts/{CONTEXT}/window?max_tokens=4000");
     eventually("a window from memory", || {
