@@ -247,6 +247,8 @@ mod tests {
     use axum::http::{HeaderValue, Method};
     use contextkeep_core::SystemClock;
 
+    const FINE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     fn traces(sample_ratio: f64) -> Arc<Traces> {
         let settings = TracesSettings {
             enabled: true,
@@ -281,7 +283,6 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_traceparent_is_as_if_there_was_none() {
         let traces = traces(0.0);
-        const FINE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert!(traces.of_request(&headers(&[FINE]), || true).is_some());
         assert!(
             traces.of_request(&headers(&[FINE]), || false).is_none(),
