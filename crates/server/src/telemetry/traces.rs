@@ -1,6 +1,6 @@
 //! Traces by OTLP: what some requests waited for, span by span.
 //!
-//! Spans are made when a request is over, of what was measured on its way ([`Stages`]); nothing is made of a request
+//! Spans are made when a request is over, of what was measured on its way ([`Stages`](contextkeep_core::session::Stages)); nothing is made of a request
 //! that is not traced.
 //!
 //! - **Y1** No request waits for a span: all of a trace's are put into a queue with a limit, or dropped and counted.
