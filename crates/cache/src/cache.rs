@@ -12,6 +12,7 @@ use crate::builder::Builder;
 use crate::clock::Nanos;
 use crate::engine::{Engine, tend};
 use crate::error::Error;
+use crate::health::RemoteReach;
 use crate::loader::Loader;
 use crate::memory::Memory;
 use crate::partition::PartitionId;
@@ -188,6 +189,15 @@ impl Cache {
                 .filter(|id| partitions.at(*id).holds(now))
                 .count(),
         }
+    }
+
+    /// Whether the second level can be reached, and for how long that has been so; `None` if there is none, or before it
+    /// was asked anything. It is told by the backplane's polls, so that it is fresh while nobody reads; without a
+    /// backplane by what reads and changes met. Asks nobody.
+    pub fn remote_reach(&self) -> Option<RemoteReach> {
+        let engine = &self.engine;
+        engine.remote.as_ref()?;
+        engine.standing.reach(engine.now())
     }
 
     /// The bound it keeps (G5).

@@ -22,7 +22,7 @@ use crate::coherence::Coherence;
 use crate::entry::Entry;
 use crate::error::{Error, RemoteError};
 use crate::flight::{Flight, Flights, Locked};
-use crate::health::Health;
+use crate::health::{Health, Standing};
 use crate::memory::Memory;
 use crate::observe::{Event, Observer, RemoteOp};
 use crate::partition::{PartitionId, Partitions};
@@ -88,6 +88,7 @@ pub(crate) struct Engine {
     pub(crate) coherence: Mutex<Coherence>,
     pub(crate) recovery: Mutex<Recovery>,
     pub(crate) health: Health,
+    pub(crate) standing: Standing,
     replays: mpsc::Sender<(PartitionId, Position)>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) random: Random,
@@ -154,6 +155,7 @@ impl Engine {
             backplane: parts.backplane,
             recovery: Mutex::new(Recovery::new(parts.max_deferred)),
             health: Health::default(),
+            standing: Standing::default(),
             observer: parts.observer,
             random: parts.random,
             policy: parts.policy,
@@ -274,6 +276,9 @@ impl Engine {
         let is_down = !each.is_empty() && each.iter().all(|one| one.as_ref().is_err_and(down));
         if is_down || !self.health.is_well() {
             self.health.settle(is_down, self.now());
+        }
+        if self.backplane.is_none() {
+            self.standing.note(!is_down, self.now());
         }
         if each.iter().any(Result::is_err) {
             self.event(&Event::RemoteFailed(op));

@@ -64,6 +64,7 @@ pub use self::{
     engine::{Put, Receipt, RemoteErrorKind, Warmed, Warming},
     entry::Body,
     error::{BuildError, Error, LoadError, Problem, RemoteError},
+    health::RemoteReach,
     loader::{Loaded, Loader, Source, Wanted},
     observe::{Event, Observer},
     partition::{PartitionId, partition_of},

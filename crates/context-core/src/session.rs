@@ -11,6 +11,7 @@
 //! - **Q4** A position in the log counts only in the epoch that it was taken in; after a failover the versions remain.
 
 mod spent;
+mod stages;
 mod token;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use self::spent::Spent;
 
 pub use self::spent::Stage;
 pub(crate) use self::spent::{spent, timed};
+pub use self::stages::{StageSpan, Stages};
 pub use self::token::{Epoch, Token};
 
 /// What a read may be answered with.
@@ -267,6 +269,24 @@ impl Session {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A future that is in the session and the trace of whoever calls this, on whichever task it then runs.
+#[cfg(feature = "cache")]
+pub(crate) fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let (session, stages) = (Session::current(), Stages::current());
+    async move {
+        let in_session = async {
+            match session {
+                Some(session) => session.scope(future).await,
+                None => future.await,
+            }
+        };
+        match stages {
+            Some(stages) => stages.scope(in_session).await,
+            None => in_session.await,
+        }
     }
 }
 

@@ -64,6 +64,36 @@ fn main() {
             ours / theirs
         );
     }
+    traces(&runtime);
+}
+
+/// What traces cost a window from memory, by the share of requests that are traced; nobody listens at the endpoint.
+fn traces(runtime: &tokio::runtime::Runtime) {
+    println!("traces: {CLIENTS} connections, windows from memory against a server that does not trace");
+    let items = SIZES[0];
+    let start = |settings: serde_json::Value| {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let server = Process::serve(folder.path(), &settings);
+        runtime.block_on(prepare(&server.address, items));
+        (folder, server)
+    };
+    let (_folder, off) = start(serde_json::json!({}));
+    for (ratio, most) in [(0.0, 100), (0.1, 100), (1.0, 100_000)] {
+        let traces = serde_json::json!({
+            "enabled": true, "endpoint": "http://127.0.0.1:9/v1/traces", "sample_ratio": ratio, "max_per_second": most
+        });
+        let (_folder, on) = start(serde_json::json!({"telemetry": {"traces": traces}}));
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(runtime.block_on(rate(&on.address, &path(items))));
+            theirs.push(runtime.block_on(rate(&off.address, &path(items))));
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        println!(
+            "    ratio {ratio:.1}, at most {most:>6} /s: {ours:>8.0} /s, off {theirs:>8.0} /s, ratio {:.2}",
+            ours / theirs
+        );
+    }
 }
 
 fn path(items: usize) -> String {

@@ -22,6 +22,7 @@ use crate::semantic::SemanticSearch;
 use crate::summaries::{Summaries, SummariesSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::slow::SlowRequests;
+use crate::telemetry::traces::Traces;
 use crate::{listener, mcp, reload, shutdown, sweeper, telemetry};
 
 /// Longest wait of a command for the search index. What is not indexed by then, the next start takes up.
@@ -238,8 +239,12 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
         tokio::spawn(caching::keep_warm(caching, settings, draining.clone()))
     });
     let reloader = tokio::spawn(reload::run(sources, config.clone(), parts.caching.clone()));
-    let metrics = metrics(&config, &parts, &draining)?;
-    let front = front(&config, &parts, gatekeeper, metrics, draining.clone());
+    let traces = traces(&config)?;
+    let telling = Telling {
+        metrics: metrics(&config, &parts, traces.clone(), &draining)?,
+        traces: traces.clone(),
+    };
+    let front = front(&config, &parts, gatekeeper, telling, draining.clone());
     listener::serve(listener, front, &config.server, draining.clone()).await;
 
     draining.cancel();
@@ -253,9 +258,27 @@ pub async fn serve(loaded: Loaded<AppConfig>, sources: Sources) -> anyhow::Resul
     if let Err(error) = sweeper.await {
         tracing::error!(%error, "the sweeper failed");
     }
-    parts.close().await;
+    tokio::join!(parts.close(), async {
+        if let Some(traces) = traces {
+            traces.close().await;
+        }
+    });
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Begins to trace requests, if that is wanted.
+pub(crate) fn traces(config: &AppConfig) -> anyhow::Result<Option<Arc<Traces>>> {
+    Traces::start(&config.telemetry.traces, Arc::new(SystemClock))
+}
+
+/// What the server tells of its requests.
+#[derive(Clone, Debug, Default)]
+pub struct Telling {
+    /// The figures for Prometheus, if they are kept.
+    pub metrics: Option<Arc<Metrics>>,
+    /// What traces requests, if any are.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// Where the data is, for the log. Not the DSN: it may hold a password.
@@ -270,6 +293,7 @@ pub(crate) fn data(config: &AppConfig) -> String {
 fn metrics(
     config: &AppConfig,
     parts: &Parts,
+    traces: Option<Arc<Traces>>,
     draining: &CancellationToken,
 ) -> anyhow::Result<Option<Arc<Metrics>>> {
     if !config.context_manager.monitoring.metrics_enabled {
@@ -279,6 +303,7 @@ fn metrics(
         parts.caching.clone(),
         parts.summaries.clone(),
         parts.semantic.clone(),
+        traces,
     )?);
     let storage = parts.storage.clone();
     tokio::spawn(telemetry::metrics::keep(
@@ -294,7 +319,7 @@ pub fn front(
     config: &AppConfig,
     parts: &Parts,
     gatekeeper: Gatekeeper,
-    metrics: Option<Arc<Metrics>>,
+    telling: Telling,
     draining: CancellationToken,
 ) -> Front {
     let rest = Reach {
@@ -303,7 +328,8 @@ pub fn front(
         settings: Arc::new(config.server.clone()),
         storage: parts.storage.clone(),
         caching: parts.caching.clone(),
-        metrics,
+        metrics: telling.metrics,
+        traces: telling.traces,
         slow: SlowRequests::from(config.context_manager.monitoring.slow_request_threshold),
         draining,
     };

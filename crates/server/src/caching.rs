@@ -5,11 +5,12 @@ mod warming;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use contextkeep_cache::redis::{Options, RedisLevel};
 use contextkeep_cache::settings::CacheSettings;
-use contextkeep_cache::{Backplane, Cache};
+use contextkeep_cache::{Backplane, Cache, RemoteReach};
 use contextkeep_core::cached::{CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HeldLimits};
 use contextkeep_core::rollout::{Rollout, ShadowCounts};
 use contextkeep_core::{Clock, ContextStore};
@@ -112,6 +113,11 @@ impl Caching {
         self.levels
     }
 
+    /// Whether Redis answers; `None` without one, and before it was asked.
+    pub(crate) fn redis_reach(&self) -> Option<RemoteReach> {
+        self.store.cache().remote_reach()
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         let (held_contexts, held_bytes) = self.store.held();
         Standing {
@@ -121,6 +127,23 @@ impl Caching {
             shadows: self.rollout.shadows(),
         }
     }
+}
+
+/// Asks the Redis of the settings, until it answers or a connection and a command had their time.
+///
+/// # Errors
+/// What is wrong with the settings, or that it does not answer.
+pub(crate) async fn ask_redis(settings: &CacheSettings) -> anyhow::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let level = RedisLevel::connect(&settings.redis, Options::named(CACHE_NAME))?;
+    let answered = async {
+        while !level.positions().await.iter().any(Option::is_some) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let within = settings.redis.dial_timeout + settings.redis.read_timeout;
+    let answered = tokio::time::timeout(within, answered).await;
+    answered.with_context(|| format!("it did not answer within {within:?}"))
 }
 
 fn heads(settings: &CacheSettings) -> contextkeep_cache::Builder {

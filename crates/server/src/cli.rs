@@ -160,9 +160,15 @@ impl Command {
                 let limits = loaded.value.context_manager.limits.clone();
                 let principal = Principal::local(tenant);
                 parts.semantic.start();
+                let traces = app::traces(&loaded.value)?;
+                let settings = loaded.value.mcp.clone();
                 let served =
-                    mcp::serve_stdio(parts.manager.clone(), limits, loaded.value.mcp.clone(), principal);
-                Ok(served.await?)
+                    mcp::serve_stdio(parts.manager.clone(), limits, settings, principal, traces.clone());
+                let served = served.await;
+                if let Some(traces) = traces {
+                    traces.close().await;
+                }
+                Ok(served?)
             })),
             Self::Migrate => runtime.block_on(doctor::migrate(&loaded.value)),
             Self::Config(command) => config::run(&command, &loaded),

@@ -22,6 +22,7 @@ use crate::auth::AuthSettings;
 use crate::mcp::McpSettings;
 use crate::semantic::SemanticSettings;
 use crate::summaries::SummariesSettings;
+use crate::telemetry::traces::TracesSettings;
 
 /// Variables with the prefix that are not settings.
 const NOT_SETTINGS: [&str; 1] = ["CONTEXTKEEP_CONFIG"];
@@ -148,6 +149,8 @@ impl ContextManagerSettings {
 pub struct TelemetrySettings {
     /// The log, on standard error.
     pub log: LogSettings,
+    /// Traces by OTLP, off unless enabled.
+    pub traces: TracesSettings,
 }
 
 /// The log, on standard error.
@@ -239,6 +242,7 @@ fn validate(config: &AppConfig, findings: &mut Findings) {
     findings.extend_under("context_manager.database", manager.database.problems());
     findings.extend_under("context_manager.summaries", manager.summaries.problems());
     findings.extend_under("context_manager.semantic", manager.semantic.problems());
+    findings.extend_under("telemetry.traces", config.telemetry.traces.problems());
     findings.extend_under("context_manager.routing", manager.routing.problems());
     findings.extend_under("context_manager.monitoring", manager.monitoring.problems());
     if manager.database.dsn.is_none() && !manager.read_replicas.is_empty() {
@@ -285,6 +289,7 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
     const NO_MODEL: &str = "summaries.endpoint is not set, so that no model is asked";
     const NO_EMBEDDER: &str = "semantic.endpoint is not set, so that nothing is embedded";
     const NO_REDIS: &str = "cache.redis is not enabled";
+    const NO_TRACES: &str = "telemetry.traces.enabled is false, so that nothing is traced";
     const NO_MEMORY: &str = "cache.in_memory is not enabled, and only what is held in the process is warmed";
     let manager = &loaded.value.context_manager;
     let mut sections = Vec::new();
@@ -293,6 +298,9 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
     }
     if manager.semantic.endpoint.is_none() {
         sections.push(("context_manager.semantic", NO_EMBEDDER));
+    }
+    if !loaded.value.telemetry.traces.enabled {
+        sections.push(("telemetry.traces.endpoint", NO_TRACES));
     }
     if !manager.cache.redis.enabled {
         sections.extend([

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::uri::{PathAndQuery, Scheme};
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use contextkeep_resilience::classify::http::retry_after;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -54,7 +54,7 @@ impl Target {
         };
         let authority = uri.authority().ok_or("names no host")?;
         if authority.as_str().contains('@') {
-            return Err("holds a credential; that belongs into api_key".to_owned());
+            return Err("holds a credential; there is a key of its own for that".to_owned());
         }
         if uri.query().is_some() {
             return Err("has a query".to_owned());
@@ -75,6 +75,11 @@ impl Target {
         })
     }
 
+    /// Whether it is the host alone.
+    pub(crate) fn has_no_path(&self) -> bool {
+        matches!(self.path.as_str(), "" | "/")
+    }
+
     /// Scheme and host, for the log.
     pub(crate) fn origin(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
@@ -86,7 +91,9 @@ impl Target {
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    authorization: Option<HeaderValue>,
+    content_type: HeaderValue,
+    /// What every request has besides.
+    headers: HeaderMap,
     reply_bytes_max: usize,
 }
 
@@ -129,23 +136,35 @@ impl Endpoint {
         } else {
             None
         };
-        let authorization = api_key
-            .map(|key| {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                    .context("api_key has characters that no header can have")?;
-                value.set_sensitive(true);
-                anyhow::Ok(value)
-            })
-            .transpose()?;
+        let mut headers = HeaderMap::new();
+        if let Some(key) = api_key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+                .context("api_key has characters that no header can have")?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
         Ok(Self {
             target,
             tls,
-            authorization,
+            content_type: HeaderValue::from_static("application/json"),
+            headers,
             reply_bytes_max: usize::try_from(reply_bytes_max).unwrap_or(usize::MAX),
         })
     }
 
-    /// Posts JSON and answers the body of a reply of class 2xx.
+    /// What is posted and answered is of this type, instead of JSON.
+    pub(crate) fn content_type(mut self, content_type: &'static str) -> Self {
+        self.content_type = HeaderValue::from_static(content_type);
+        self
+    }
+
+    /// Every request has these headers as well.
+    pub(crate) fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// Posts a body and answers that of a reply of class 2xx.
     ///
     /// Cancellation: dropping the future closes the connection.
     pub(crate) async fn post(&self, body: Bytes) -> Result<Bytes, Trouble> {
@@ -171,14 +190,14 @@ impl Endpoint {
             .method(Method::POST)
             .uri(Uri::from(self.target.path.clone()))
             .header(header::HOST, &self.target.authority)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, &self.content_type)
+            .header(header::ACCEPT, &self.content_type)
             .header(
                 header::USER_AGENT,
                 concat!("contextkeep/", env!("CARGO_PKG_VERSION")),
             );
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization.clone());
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.headers.clone());
         }
         request
             .body(Full::new(body))

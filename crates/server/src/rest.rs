@@ -38,6 +38,7 @@ use crate::caching::Caching;
 use crate::config::ServerSettings;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::slow::SlowRequests;
+use crate::telemetry::traces::Traces;
 pub use front::Front;
 use problem::Problem;
 
@@ -77,6 +78,8 @@ pub struct Reach {
     pub caching: Option<Arc<Caching>>,
     /// The figures for Prometheus, if they are kept.
     pub metrics: Option<Arc<Metrics>>,
+    /// What traces requests, if any are.
+    pub traces: Option<Arc<Traces>>,
     /// Which requests have a line in the log for being slow.
     pub slow: SlowRequests,
     /// Cancelled when the server begins to shut down.

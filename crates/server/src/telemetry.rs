@@ -1,7 +1,9 @@
 //! What the process says of itself. The log: structured, on standard error, never with ids, bodies or secrets.
 
+mod allowance;
 pub mod metrics;
 pub mod slow;
+pub mod traces;
 
 use std::io::IsTerminal as _;
 

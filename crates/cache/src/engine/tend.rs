@@ -85,8 +85,12 @@ async fn poll_once(engine: Arc<Engine>, backplane: Arc<dyn Backplane>) {
     let limit = engine.bound.promised;
     let Ok(positions) = tokio::time::timeout(limit, backplane.positions()).await else {
         engine.event(&Event::RemoteFailed(RemoteOp::Positions));
+        engine.standing.note(false, engine.now());
         return;
     };
+    engine
+        .standing
+        .note(positions.iter().any(Option::is_some), engine.now());
     let mut steps = Vec::new();
     lock(&engine.coherence).polled(sent, &before, &positions, &mut steps);
     engine.take(steps);

@@ -7,26 +7,20 @@ use super::heads::Change;
 use super::{CachedStore, Inner};
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
-use crate::session::{Session, Stage, timed};
+use crate::session::{Stage, carried, timed};
 use crate::store::{Append, Appended, Created, SeqRange};
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version};
 
 impl CachedStore {
-    /// Runs a write to its end, in the session of its caller.
+    /// Runs a write to its end, in the session and the trace of its caller.
     async fn to_the_end<T, W>(&self, write: impl FnOnce(Arc<Inner>) -> W) -> Result<T>
     where
         T: Send + 'static,
         W: Future<Output = T> + Send + 'static,
     {
-        let work = write(self.0.clone());
-        let session = Session::current();
-        let task = tokio::spawn(async move {
-            match session {
-                Some(session) => session.scope(work).await,
-                None => work.await,
-            }
-        });
-        task.await
+        let work = carried(write(self.0.clone()));
+        tokio::spawn(work)
+            .await
             .map_err(|error| Error::internal(format!("a write ended early: {error}")))
     }
 

@@ -1,11 +1,11 @@
-//! Where the time of a request went, for the line in the log when it was slow.
+//! Where the time of a request went: as sums for the line in the log when it was slow, one by one for a trace.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Session, stages};
 
 /// What a request waits for. Stages may overlap: a batch waits for several commits at once, and what the cache loads for
 /// several readers counts as the cache's.
@@ -32,6 +32,17 @@ impl Stage {
         Self::Cache,
         Self::Tokens,
     ];
+
+    /// Stable name, in the log and in traces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Statement => "statement",
+            Self::Commit => "commit",
+            Self::Cache => "cache",
+            Self::Tokens => "tokens",
+        }
+    }
 }
 
 /// Microseconds by stage.
@@ -52,20 +63,34 @@ impl Spent {
     }
 }
 
-/// Notes in the present session, if there is one, what a stage took.
+/// Notes what a stage took that ends now: in the present session if there is one, and in the present trace.
 pub(crate) fn spent(stage: Stage, took: Duration) {
     Session::with_current(|session| session.spent.add(stage, took));
+    stages::note(stage, took);
 }
 
 /// Runs a stage and notes what it took.
 ///
 /// # Cancellation
-/// As of what it runs; a stage that is dropped is not noted.
+/// As of what it runs; of a stage that is dropped, what it took until then is noted.
 pub(crate) async fn timed<F: Future>(stage: Stage, work: F) -> F::Output {
-    let begun = Instant::now();
-    let output = work.await;
-    spent(stage, begun.elapsed());
-    output
+    let _running = Running {
+        stage,
+        begun: Instant::now(),
+    };
+    work.await
+}
+
+/// A stage under way; ends when it is dropped.
+struct Running {
+    stage: Stage,
+    begun: Instant,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        spent(self.stage, self.begun.elapsed());
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use contextkeep_core::embedded::EmbeddedStore;
 
 use super::output;
 use crate::app::{Parts, Storage};
+use crate::caching;
 use crate::config::{AppConfig, without_effect};
 
 /// Brings the schema up to date.
@@ -36,6 +37,19 @@ pub(super) async fn run(loaded: &Loaded<AppConfig>) -> anyhow::Result<()> {
                 "FAIL  the store in {}: {error:#}",
                 crate::app::data(&loaded.value)
             ));
+        }
+    }
+    // The server would run without it, but somebody meant it to be there.
+    let cache = &loaded.value.context_manager.cache;
+    if cache.redis.enabled && loaded.value.context_manager.database.dsn.is_some() {
+        match caching::ask_redis(cache).await {
+            Ok(()) => report.push("ok    Redis answers".to_owned()),
+            Err(error) => {
+                failed = true;
+                report.push(format!(
+                    "FAIL  Redis (context_manager.cache.redis): {error:#}; servers run without it, and slower"
+                ));
+            }
         }
     }
     output::print((report.join("\n") + "\n").as_bytes())?;

@@ -19,6 +19,7 @@ use super::message::Message;
 use super::settings::McpSettings;
 use super::{completion, prompts, resources, tools};
 use crate::auth::Principal;
+use crate::telemetry::traces::Calls;
 
 /// Lists that only a new release changes may be kept for this long.
 const STATIC_TTL_MS: u64 = 300_000;
@@ -84,9 +85,18 @@ impl Handler {
             );
             return Err(ErrorData::invalid_params(text, None));
         };
-        let outcome = self
-            .bounded(context, async { Ok(work.await?.into_result()?) })
-            .await;
+        // What the name is worth is settled: it is one of ours.
+        let trace = extension::<Calls>(context)
+            .zip(tools::find(&request.name))
+            .and_then(|(calls, tool)| calls.begin(tool.name.clone()));
+        let work = self.bounded(context, async { Ok(work.await?.into_result()?) });
+        let outcome = match &trace {
+            None => work.await,
+            Some(trace) => Box::pin(trace.stages().scope(work)).await,
+        };
+        if let Some(trace) = trace {
+            trace.called(outcome.as_ref().err().map(Fault::code));
+        }
         Ok(outcome.unwrap_or_else(|fault| {
             tracing::debug!(tool = %request.name, code = fault.code(), "a tool call was refused");
             CallToolResult::error(vec![ContentBlock::text(fault.text())])

@@ -22,22 +22,25 @@ use super::lines::{Line, Lines};
 use super::message::Message;
 use super::settings::McpSettings;
 use crate::auth::Principal;
+use crate::telemetry::traces::{Calls, Traces};
 
 /// Answers that wait for a slow reader before the calls behind them wait.
 const WRITES_WAITING_MAX: usize = 16;
 
-/// Serves stdin and stdout until stdin ends; calls in flight then get up to five seconds to answer.
+/// Serves stdin and stdout, tracing calls by `traces` if there are any, until stdin ends; calls in flight then get up to five seconds to answer.
 pub async fn serve_stdio(
     manager: Arc<dyn ContextManager>,
     limits: LimitSettings,
     settings: McpSettings,
     principal: Principal,
+    traces: Option<Arc<Traces>>,
 ) -> io::Result<()> {
     serve_streams(
         manager,
         limits,
         settings,
         principal,
+        traces,
         tokio::io::stdin(),
         tokio::io::stdout(),
     )
@@ -50,6 +53,7 @@ pub async fn serve_streams<R, W>(
     limits: LimitSettings,
     settings: McpSettings,
     principal: Principal,
+    traces: Option<Arc<Traces>>,
     reader: R,
     writer: W,
 ) -> io::Result<()>
@@ -57,7 +61,13 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let transport = LineTransport::new(reader, writer, settings.request_bytes_max(), principal);
+    let transport = LineTransport::new(
+        reader,
+        writer,
+        settings.request_bytes_max(),
+        principal,
+        traces.map(|traces| traces.calls()),
+    );
     let handler = Handler::new(manager, limits, settings);
     match rmcp::serve_server(handler, transport).await {
         Ok(running) => running.waiting().await.map(drop).map_err(io::Error::other),
@@ -74,6 +84,7 @@ struct LineTransport<R> {
     lines: FramedRead<R, Lines>,
     bytes_max: usize,
     principal: Principal,
+    calls: Option<Calls>,
     /// `None` once closed.
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
@@ -82,7 +93,7 @@ struct LineTransport<R> {
 }
 
 impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
-    fn new<W>(reader: R, writer: W, bytes_max: usize, principal: Principal) -> Self
+    fn new<W>(reader: R, writer: W, bytes_max: usize, principal: Principal, calls: Option<Calls>) -> Self
     where
         W: AsyncWrite + Send + Unpin + 'static,
     {
@@ -91,6 +102,7 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             lines: FramedRead::new(reader, Lines::up_to(bytes_max)),
             bytes_max,
             principal,
+            calls,
             writes: Some(writes),
             writer: Some(tokio::spawn(write_all(writer, waiting))),
             refused: None,
@@ -109,6 +121,9 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
         })?;
         message.insert_extension(self.principal.clone());
         message.insert_extension(Message(bytes));
+        if let Some(calls) = &self.calls {
+            message.insert_extension(calls.clone());
+        }
         Ok(message)
     }
 }

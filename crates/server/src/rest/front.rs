@@ -81,7 +81,11 @@ impl Inner {
         let mut response = window::answer(&ready, asked.format);
         session::tell(&session, &mut response);
         let id = request_id::of(request.headers());
-        middleware::served(request.method(), window::PATH, &id, begun, &mut response);
+        let method = request.method();
+        let trace = self
+            .guards
+            .trace(method, request.headers(), Some(window::PATH), begun);
+        middleware::served(method, window::PATH, &id, begun, trace, &mut response);
         Some(response)
     }
 }

@@ -8,18 +8,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use contextkeep_core::session::Session;
 use futures_util::poll;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+use tracing::field::display;
 
-use super::problem::Problem;
+use super::problem::{CODE, Problem};
 use super::request_id::{self, REQUEST_ID};
-use super::{Rest, session};
+use super::{ORIGIN, Rest, session};
 use crate::auth::Gatekeeper;
+use crate::telemetry::traces::{Answered, Trace};
 use crate::telemetry::{metrics, slow};
 
 /// What every request passes.
@@ -42,6 +44,21 @@ impl Guards {
     pub(super) fn permit(&self) -> Option<SemaphorePermit<'_>> {
         self.permits.try_acquire().ok()
     }
+
+    /// The trace of a request, if it is traced. `route` is the path of the route.
+    pub(super) fn trace(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        route: Option<&str>,
+        begun: Instant,
+    ) -> Option<Trace> {
+        let traces = self.rest.traces.as_ref()?;
+        // Probes and scrapes come by the clock, and nobody wants to know what they waited for.
+        let is_probe = || matches!(route, Some("/healthz" | "/readyz" | "/metrics"));
+        let root = traces.of_request(headers, || !is_probe() && self.gatekeeper.admit(headers).is_ok())?;
+        Some(root.request(method, route, begun))
+    }
 }
 
 /// One layer and not five: each would box its future and clone what is behind it.
@@ -56,13 +73,25 @@ async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let begun = Instant::now();
-    let mut response = limit_requests(&guards, request, next).await;
+    let trace = guards.trace(
+        &method,
+        request.headers(),
+        route.as_ref().map(MatchedPath::as_str),
+        begun,
+    );
+    let mut response = match &trace {
+        None => limit_requests(&guards, request, next).await,
+        // In a box, so that a request that is not traced has no room for it in its future.
+        Some(trace) => Box::pin(limit_traced(&guards, request, next, trace)).await,
+    };
+    let trace_id = trace.as_ref().map(Trace::id);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let took = served(&method, route, &id, begun, &mut response);
+    let took = served(&method, route, &id, begun, trace, &mut response);
     // These take as long as there is to read or to send.
     if guards.rest.slow.is(took) && !matches!(route, "/v1/import" | "/v1/contexts/{id}/export") {
         guards.rest.slow.tell(&slow::Request {
             id: request_id::text(&id),
+            trace_id,
             method: method.as_str(),
             route,
             status: response.status().as_u16(),
@@ -82,6 +111,7 @@ pub(super) fn served(
     route: &str,
     id: &HeaderValue,
     begun: Instant,
+    trace: Option<Trace>,
     response: &mut Answer,
 ) -> Duration {
     let status = response.status();
@@ -90,15 +120,31 @@ pub(super) fn served(
     metrics::served(method, route, status, took);
     let duration_ms = took.as_secs_f64() * 1000.0;
     let request_id = request_id::text(id);
+    let trace_id = trace.as_ref().map(|trace| display(trace.id()));
+    if let Some(trace) = trace {
+        let text = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        trace.answered(&Answered {
+            status,
+            code: text(&CODE),
+            origin: text(&ORIGIN),
+            request_id,
+        });
+    }
     if status.is_server_error() {
-        let code = response.headers().get("contextkeep-code");
+        let code = response.headers().get(CODE);
         let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
-        tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id, "request failed");
+        tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id, trace_id, "request failed");
     } else {
-        tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, "request served");
+        tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, trace_id, "request served");
     }
     response.headers_mut().insert(REQUEST_ID, id.clone());
     took
+}
+
+/// As [`limit_requests`], with what it waits for kept for the trace, and the calls in it traced.
+async fn limit_traced(guards: &Guards, mut request: Request, next: Next, trace: &Trace) -> Answer {
+    request.extensions_mut().insert(trace.calls());
+    trace.stages().scope(limit_requests(guards, request, next)).await
 }
 
 async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer {

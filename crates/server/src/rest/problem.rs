@@ -7,6 +7,9 @@ use contextkeep_core::Error;
 use contextkeep_core::error::Code;
 use serde::Serialize;
 
+/// The code of a problem, in the head of its answer.
+pub(super) const CODE: HeaderName = HeaderName::from_static("contextkeep-code");
+
 /// Codes that this face adds to those of the core, in alphabetical order.
 pub const CODES: &[Code] = &[
     Code {
@@ -221,10 +224,7 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        headers.insert(
-            HeaderName::from_static("contextkeep-code"),
-            HeaderValue::from_static(parts.code),
-        );
+        headers.insert(CODE, HeaderValue::from_static(parts.code));
         response
     }
 }

@@ -8,6 +8,7 @@ mod observed;
 mod semantic;
 mod summaries;
 mod table;
+mod traces;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
@@ -24,6 +25,7 @@ use self::table::REQUEST_DURATION;
 use crate::caching::Caching;
 use crate::semantic::SemanticSearch;
 use crate::summaries::Summaries;
+use crate::telemetry::traces::Traces;
 
 /// Time between two looks at what the store counted, so that little has to be caught up with at a time.
 const ROUND: Duration = Duration::from_secs(5);
@@ -39,6 +41,7 @@ pub struct Metrics {
     caching: Option<Arc<Caching>>,
     summaries: Summaries,
     semantic: SemanticSearch,
+    traces: Option<Arc<Traces>>,
     /// Calls and microseconds of each bucket of each statement, as far as they were taken over.
     seen: Mutex<HashMap<&'static str, [(u64, Duration); insight::BUCKETS]>>,
 }
@@ -61,6 +64,7 @@ impl Metrics {
         caching: Option<Arc<Caching>>,
         summaries: Summaries,
         semantic: SemanticSearch,
+        traces: Option<Arc<Traces>>,
     ) -> anyhow::Result<Self> {
         let statements = insight::limits().map(|limit| limit.as_secs_f64());
         let recorder = PrometheusBuilder::new()
@@ -80,6 +84,7 @@ impl Metrics {
             caching,
             summaries,
             semantic,
+            traces,
             seen: Mutex::default(),
         })
     }
@@ -96,6 +101,9 @@ impl Metrics {
         }
         summaries::observe(&self.summaries);
         semantic::observe(&self.semantic);
+        if let Some(traces) = &self.traces {
+            traces::observe(traces);
+        }
         if let Some(insight) = insight {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             observed::servers(insight);

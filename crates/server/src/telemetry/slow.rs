@@ -1,11 +1,13 @@
 //! A line in the log for each request that took long, with where its time went.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use contextkeep_core::Origin;
 use contextkeep_core::session::{Session, Stage};
+use opentelemetry::TraceId;
 use tokio::time::Instant;
+
+use super::allowance::Allowance;
 
 /// Lines in one second: when everything is slow, more of them say nothing new.
 const LINES_MAX: u32 = 10;
@@ -15,19 +17,14 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct SlowRequests {
     threshold: Duration,
-    second: Mutex<Second>,
-}
-
-#[derive(Debug)]
-struct Second {
-    begun: Instant,
-    lines: u32,
-    left_out: u64,
+    lines: Allowance,
 }
 
 /// What is said of a request: nothing of its content, and no id but its own.
 pub(crate) struct Request<'a> {
     pub(crate) id: &'a str,
+    /// If it is traced.
+    pub(crate) trace_id: Option<TraceId>,
     pub(crate) method: &'a str,
     pub(crate) route: &'a str,
     pub(crate) status: u16,
@@ -38,14 +35,9 @@ pub(crate) struct Request<'a> {
 impl SlowRequests {
     /// From this duration on a request is slow.
     pub fn from(threshold: Duration) -> Self {
-        let second = Second {
-            begun: Instant::now(),
-            lines: 0,
-            left_out: 0,
-        };
         Self {
             threshold,
-            second: Mutex::new(second),
+            lines: Allowance::new(LINES_MAX, SECOND),
         }
     }
 
@@ -56,7 +48,7 @@ impl SlowRequests {
 
     /// Writes the line, if there is room for it in this second.
     pub(crate) fn tell(&self, request: &Request<'_>) {
-        let Some(left_out) = self.room(Instant::now()) else {
+        let Some(left_out) = self.lines.room(Instant::now()) else {
             return;
         };
         let ms = |stage| {
@@ -70,6 +62,7 @@ impl SlowRequests {
             route = request.route,
             status = request.status,
             request_id = request.id,
+            trace_id = request.trace_id.map(tracing::field::display),
             duration_ms = millis(request.took),
             gate_ms = ms(Stage::Gate),
             statement_ms = ms(Stage::Statement),
@@ -84,20 +77,6 @@ impl SlowRequests {
             "slow request"
         );
     }
-
-    /// How many lines were left out before this one; `None` if this one is left out as well.
-    fn room(&self, now: Instant) -> Option<u64> {
-        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.duration_since(second.begun) >= SECOND {
-            (second.begun, second.lines) = (now, 0);
-        }
-        if second.lines == LINES_MAX {
-            second.left_out += 1;
-            return None;
-        }
-        second.lines += 1;
-        Some(std::mem::take(&mut second.left_out))
-    }
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -109,14 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_lines_a_second_and_the_next_says_how_many_were_left_out() {
+    fn slow_is_what_took_the_threshold_at_least() {
         let slow = SlowRequests::from(Duration::from_millis(500));
         assert!(!slow.is(Duration::from_millis(499)) && slow.is(Duration::from_millis(500)));
-        let begun = Instant::now();
-        let lines: Vec<_> = (0..15).map(|_| slow.room(begun)).collect();
-        assert_eq!(lines.iter().filter(|line| **line == Some(0)).count(), 10);
-        assert_eq!(lines[10..], [None; 5]);
-        let later = begun + SECOND * 2;
-        assert_eq!((slow.room(later), slow.room(later)), (Some(5), Some(0)));
     }
 }

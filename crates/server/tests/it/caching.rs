@@ -4,7 +4,7 @@ use contextkeep_test_support::RedisNode;
 use serde_json::{Value, json};
 
 use crate::support::http::{Client, Response};
-use crate::support::{Folder, Server, Start, eventually, folder, run_ok};
+use crate::support::{Folder, Server, Start, eventually, folder, run, run_ok, text};
 
 fn window(client: &Client, headers: &[(&str, &str)]) -> Response {
     client.send("GET", "/v1/contexts/c/window?max_tokens=4000", headers, "")
@@ -49,6 +49,18 @@ fn windows_come_from_memory_and_are_never_of_the_past() {
     assert_eq!(strong.ok(), again.ok(), "the same window, wherever it comes from");
     client.delete("/v1/contexts/c");
     window(&client, &[]).problem(404, "not_found");
+}
+
+#[test]
+fn a_server_without_redis_says_nothing_of_it() {
+    let server = Server::start();
+    let ready = server.client().get("/readyz").ok();
+    assert_eq!((ready.get("redis"), &ready["degraded"]), (None, &json!([])));
+    let shown = server.client().get("/admin/v1/cache").ok();
+    assert_eq!(
+        (&shown["redis"], shown.get("redis_health")),
+        (&json!(false), None)
+    );
 }
 
 #[test]
@@ -225,6 +237,61 @@ fn two_servers_share_redis_and_outlive_it() {
         (shown["trusted_partitions"] == 256 && shown["deferred_changes"] == 0).then_some(())
     });
     the_two_agree(&first, &second, 30);
+}
+
+// G9: Redis is not needed to be ready, and whoever runs the server sees that it is gone.
+#[test]
+#[ignore = "needs services"]
+fn a_redis_that_is_gone_is_shown_and_the_server_stays_ready() {
+    let redis = RedisNode::start_alone().unwrap();
+    let config = json!({"context_manager": {
+        "database": {"dsn": crate::postgres::database(), "max_open_conns": 10},
+        "cache": {"redis": {
+            "enabled": true, "endpoints": [redis.addr().to_string()], "min_idle_conns": 0,
+            "dial_timeout": "1s", "read_timeout": "1s"
+        }}
+    }});
+    let server = Start::with(&config.to_string()).up(Folder::Own(folder()));
+    let client = server.client();
+    let file = server.folder().join("test.yaml");
+    let doctor = || {
+        let output = run(
+            server.folder(),
+            &["--config", file.to_str().unwrap(), "doctor"],
+            b"",
+        );
+        (output.status.success(), text(&output.stdout))
+    };
+    let until = |state: &str| {
+        eventually(state, || {
+            let ready = client.get("/readyz").ok();
+            assert_eq!(ready["status"], "ready");
+            (ready["redis"]["state"] == state).then_some(ready)
+        })
+    };
+    let reachable = |is: f64| {
+        let page = client.get("/metrics").text();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix("contextkeep_cache_redis_reachable_info "));
+        assert_eq!(value.map(str::parse), Some(Ok(is)));
+    };
+    assert_eq!(until("reachable")["degraded"], json!([]));
+    reachable(1.0);
+    let (well, report) = doctor();
+    assert!(well && report.contains("ok    Redis answers"), "{report}");
+    redis.kill().unwrap();
+    let ready = until("unreachable");
+    assert_eq!(ready["degraded"].as_array().unwrap().len(), 1, "{ready}");
+    assert!(ready["redis"]["for_seconds"].is_u64(), "{ready}");
+    let shown = client.get("/admin/v1/cache").ok();
+    assert_eq!(shown["redis_health"]["state"], "unreachable");
+    reachable(0.0);
+    let (well, report) = doctor();
+    assert!(!well && report.contains("FAIL  Redis"), "{report}");
+    redis.start().unwrap();
+    assert_eq!(until("reachable")["degraded"], json!([]));
+    server.stop();
 }
 
 /// Without Redis nobody hears of the other's changes, so nothing is taken for fresh: every answer is the database's.

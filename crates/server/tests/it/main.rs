@@ -28,6 +28,7 @@ mod shutdown;
 mod summaries;
 mod support;
 mod tokenizers;
+mod traces;
 mod transcripts;
 mod transfer;
 mod windows;

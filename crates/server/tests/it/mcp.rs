@@ -136,6 +136,7 @@ async fn stdio_client(manager: Arc<dyn ContextManager>, era: Era) -> Client {
         limits,
         settings,
         principal("acme"),
+        None,
         reader,
         writer,
     ));

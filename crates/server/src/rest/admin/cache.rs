@@ -10,6 +10,7 @@ use contextkeep_core::settings::{Flag, RolloutSettings, Switch};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::health::RedisView;
 use super::super::problem::{Problem, ProblemDocument};
 use super::super::{Answered, Rest, plain};
 use super::Admin;
@@ -22,6 +23,9 @@ pub(super) struct CacheView {
     memory: bool,
     /// Whether there is a level that processes share.
     redis: bool,
+    /// Whether that one answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_health: Option<RedisView>,
     /// Who tells of other processes' changes: `redis`, `outbox` (of Postgres) or `data file`.
     backplane: &'static str,
     /// An answer without a token is at most so far behind, in milliseconds.
@@ -139,6 +143,7 @@ pub(super) async fn cache(_: Admin, State(rest): State<Rest>) -> Answered {
     let view = CacheView {
         memory: levels.memory,
         redis: levels.redis,
+        redis_health: RedisView::of(caching),
         backplane: levels.backplane,
         bound_ms: u64::try_from(caching.store.cache().bound().as_millis()).unwrap_or(u64::MAX),
         heads: heads.entries,

@@ -24,6 +24,9 @@ pub(super) fn observe(caching: &Caching) {
     ] {
         gauge.set(&[], float(value));
     }
+    let reach = caching.redis_reach();
+    let reachable = reach.map_or(f64::NAN, |reach| if reach.reachable { 1.0 } else { 0.0 });
+    table::REDIS_REACHABLE.set(&[], reachable);
     let shadows = standing.shadows;
     for (outcome, count) in [
         ("same", shadows.same),

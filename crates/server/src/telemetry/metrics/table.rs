@@ -108,6 +108,8 @@ table! {
         "Changes that wait for the level that processes share.";
     CACHE_TRUSTED Gauge "contextkeep_cache_trusted_partitions" []
         "Partitions whose entries may be served without asking; 0 while nobody tells of others' changes.";
+    REDIS_REACHABLE Gauge "contextkeep_cache_redis_reachable_info" []
+        "1 while the Redis of the cache answers, 0 while it does not, `NaN` before it was asked.";
     HELD_CONTEXTS Gauge "contextkeep_core_held_contexts" []
         "Contexts whose ends are held in the process.";
     HELD_BYTES Gauge "contextkeep_core_held_bytes" []
@@ -130,6 +132,14 @@ table! {
         "Items that can be found by words and not yet by meaning, as last counted, up to 10000.";
     EMBEDDER_BREAKER Gauge "contextkeep_server_embedder_breaker_info" ["state"]
         "1 for the state that the breaker of `semantic.endpoint` is in, 0 for the others: `closed`, `open`, `half_open`, `recovering`, `isolated`.";
+    SPANS Counter "contextkeep_server_spans_total" ["outcome"]
+        "Spans of traces, if `telemetry.traces.enabled`: `exported`; `dropped`, `telemetry.traces.queue` was full; `failed`, their export failed; `rejected` by the collector.";
+    SPAN_EXPORTS Counter "contextkeep_server_span_exports_total" ["outcome"]
+        "Exports of spans that a collector has `taken`, or that `failed`.";
+    SPANS_WAITING Gauge "contextkeep_server_waiting_spans" []
+        "Spans that wait to be exported or are being exported.";
+    TRACES_LEFT_OUT Counter "contextkeep_server_left_out_traces_total" []
+        "Requests and calls that were not traced because a second had `telemetry.traces.max_per_second` already.";
     WRITES_WAITING Gauge "contextkeep_core_waiting_appends" []
         "Appends that wait for their commit.";
 }

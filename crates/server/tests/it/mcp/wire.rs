@@ -50,6 +50,7 @@ pub(super) async fn stdio_exchange(manager: Arc<dyn ContextManager>, lines: &[St
         LimitSettings::default(),
         settings,
         principal("acme"),
+        None,
         reader,
         writer,
     );
@@ -227,6 +228,15 @@ async fn a_stdio_server_answers_what_it_cannot_read_and_goes_on() {
 async fn a_stdio_server_whose_client_says_nothing_ends_well() {
     let (reader, writer) = (tokio::io::empty(), tokio::io::sink());
     let (limits, settings) = (LimitSettings::default(), McpSettings::default());
-    let served = mcp::serve_streams(manager(), limits, settings, principal("acme"), reader, writer).await;
+    let served = mcp::serve_streams(
+        manager(),
+        limits,
+        settings,
+        principal("acme"),
+        None,
+        reader,
+        writer,
+    )
+    .await;
     assert!(served.is_ok(), "{served:?}");
 }
