@@ -20,6 +20,8 @@ mod limits;
 mod load;
 mod plans;
 mod pooler;
+#[cfg(feature = "cache")]
+mod relaying;
 mod schema;
 mod sessions;
 
