@@ -272,6 +272,7 @@ impl PgContextStore {
         Arc::new(relaying::PgOutbox::new(
             self.servers.clone(),
             self.clock.clone(),
+            self.ready.subscribe(),
             life,
         ))
     }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -30,6 +31,7 @@ const WALK: i64 = 2000;
 pub(super) struct PgOutbox {
     servers: Arc<Replicas>,
     clock: Arc<dyn Clock>,
+    ready: watch::Receiver<Result<()>>,
     /// This process, in the row of `relaying`.
     holder: String,
     /// How long what was written to the cache can be served at most.
@@ -37,10 +39,16 @@ pub(super) struct PgOutbox {
 }
 
 impl PgOutbox {
-    pub(super) fn new(servers: Arc<Replicas>, clock: Arc<dyn Clock>, life: Duration) -> Self {
+    pub(super) fn new(
+        servers: Arc<Replicas>,
+        clock: Arc<dyn Clock>,
+        ready: watch::Receiver<Result<()>>,
+        life: Duration,
+    ) -> Self {
         Self {
             servers,
             clock,
+            ready,
             holder: Uuid::now_v7().to_string(),
             life,
         }
@@ -182,6 +190,7 @@ static GIVE_BACK: Statement = Statement {
 #[async_trait::async_trait]
 impl Outbox for PgOutbox {
     async fn look(&self) -> Result<Look> {
+        self.ready.borrow().clone()?;
         let rows = self.servers.primary().query(&LOOK, &[&self.holder]).await?;
         let row = rows
             .first()

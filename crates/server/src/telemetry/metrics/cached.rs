@@ -24,6 +24,14 @@ pub(super) fn observe(caching: &Caching) {
     ] {
         gauge.set(&[], float(value));
     }
+    if let Some(relay) = standing.relay {
+        table::RELAYED.count(&["known"], relay.known);
+        table::RELAYED.count(&["mended"], relay.mended);
+        table::RELAY_FAILURES.count(&[], relay.failed);
+        table::RELAY_WALKS.count(&[], relay.walks);
+        let lag = relay.lag.map_or(f64::NAN, |lag| lag.as_secs_f64());
+        table::RELAY_LAG.set(&[], lag);
+    }
     let shadows = standing.shadows;
     for (outcome, count) in [
         ("same", shadows.same),
