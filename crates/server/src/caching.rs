@@ -141,7 +141,11 @@ impl Caching {
 /// How long what is in Redis, or was read from there, is taken for fresh at most.
 fn life(settings: &CacheSettings) -> Duration {
     let adaptive = &settings.adaptive;
-    let longest = if adaptive.enabled { adaptive.max_ttl } else { Duration::ZERO };
+    let longest = if adaptive.enabled {
+        adaptive.max_ttl
+    } else {
+        Duration::ZERO
+    };
     settings
         .redis
         .ttl

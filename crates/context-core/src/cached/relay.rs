@@ -212,7 +212,9 @@ impl Teller {
         };
         if untold.overtaken {
             self.counts.walks.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("the outbox was purged before the cache was told all of it; all that changed lately is told anew");
+            tracing::warn!(
+                "the outbox was purged before the cache was told all of it; all that changed lately is told anew"
+            );
         }
         let told = self.tell(history, &untold.changes).await;
         if told.is_err() || self.store.history() != history {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contextkeep_core::ContextManager;
+use contextkeep_core::session::{Consistency, Session, Token};
 use contextkeep_core::settings::LimitSettings;
 use futures_util::StreamExt;
 use rmcp::model::{ClientJsonRpcMessage, JsonRpcError, ServerJsonRpcMessage};
@@ -74,6 +75,8 @@ struct LineTransport<R> {
     lines: FramedRead<R, Lines>,
     bytes_max: usize,
     principal: Principal,
+    /// Of the one client that there is (M5).
+    session: Arc<Session>,
     /// `None` once closed.
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
@@ -91,6 +94,7 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             lines: FramedRead::new(reader, Lines::up_to(bytes_max)),
             bytes_max,
             principal,
+            session: Session::new(Consistency::Session, Token::default()),
             writes: Some(writes),
             writer: Some(tokio::spawn(write_all(writer, waiting))),
             refused: None,
@@ -108,6 +112,7 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             JsonRpcError::new(id, error)
         })?;
         message.insert_extension(self.principal.clone());
+        message.insert_extension(self.session.clone());
         message.insert_extension(Message(bytes));
         Ok(message)
     }

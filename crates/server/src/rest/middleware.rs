@@ -16,10 +16,11 @@ use futures_util::poll;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::Rest;
 use super::problem::Problem;
 use super::request_id::{self, REQUEST_ID};
-use super::{Rest, session};
 use crate::auth::Gatekeeper;
+use crate::session;
 use crate::telemetry::{metrics, slow};
 
 /// What every request passes.
@@ -144,7 +145,7 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             if request.uri().path().starts_with("/mcp") {
-                // A client of MCP has no place to keep a token, and its reads are answered by the primary.
+                // Its endpoint looks for a session itself: without the headers there is none.
                 next.run(request).await
             } else {
                 in_session(guards, request, next).await

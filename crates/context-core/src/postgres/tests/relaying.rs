@@ -1,8 +1,8 @@
 //! What no cache was told of, told by the outbox: with a real Redis.
 
+use contextkeep_cache::Cache;
 use contextkeep_cache::redis::{Options, RedisLevel};
 use contextkeep_cache::settings::RedisSettings;
-use contextkeep_cache::Cache;
 use contextkeep_test_support::Proxy;
 use contextkeep_test_support::eventually_async;
 
@@ -223,10 +223,7 @@ async fn change_through(node: &Node, key: &ContextKey) {
 async fn two_relays_move_the_place_once() {
     let scratch = Scratch::create(&shared()).await;
     let store = scratch.open(crate::contract::clock()).await;
-    let created = store
-        .create(&tenant(), NewContext::of_agent("a"))
-        .await
-        .unwrap();
+    let created = store.create(&tenant(), NewContext::of_agent("a")).await.unwrap();
     let key = ContextKey::new(tenant(), created.context.id);
     let (one, other) = (store.outbox(LIFE), store.outbox(LIFE));
     due(&*one).await;
@@ -263,7 +260,10 @@ async fn two_relays_move_the_place_once() {
     assert!(!other.told(&second).await.unwrap());
     other.give_back().await.unwrap();
     assert_eq!(place(&scratch).await, before);
-    assert!(other.take(100).await.unwrap().is_none(), "it gave back what it has not");
+    assert!(
+        other.take(100).await.unwrap().is_none(),
+        "it gave back what it has not"
+    );
     assert!(one.told(&third).await.unwrap());
     assert_ne!(place(&scratch).await, before);
     assert_eq!(one.look().await.unwrap().lag, None);
@@ -337,7 +337,11 @@ async fn redis_that_is_away_or_hangs_is_told_when_it_is_back() {
     let there = Node::start(&scratch, &clock, &redis()).await;
     let relay = here.relay();
     let key = known([&here, &there]).await;
-    let told = || eventually_async("the outbox to be told", SOON, async || there.is_told().await.then_some(()));
+    let told = || {
+        eventually_async("the outbox to be told", SOON, async || {
+            there.is_told().await.then_some(())
+        })
+    };
     told().await;
     for (version, hangs) in [(2, false), (3, true)] {
         let (before, failed) = (place(&scratch).await, relay.status().failed);
@@ -355,14 +359,22 @@ async fn redis_that_is_away_or_hangs_is_told_when_it_is_back() {
             .await;
             let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                         AND pid <> pg_backend_pid() AND state = 'idle in transaction'";
-            assert_eq!(column::<i64>(&scratch, open).await, 0, "a transaction waits for Redis");
+            assert_eq!(
+                column::<i64>(&scratch, open).await,
+                0,
+                "a transaction waits for Redis"
+            );
         }
         eventually_async("a try to fail", SOON, async || {
             (relay.status().failed > failed).then_some(())
         })
         .await;
         assert_eq!(place(&scratch).await, before, "the place moved without Redis");
-        assert_eq!(there.reads(&key).await, version - 1, "somebody else told the cache");
+        assert_eq!(
+            there.reads(&key).await,
+            version - 1,
+            "somebody else told the cache"
+        );
         proxy.heal();
         told().await;
         eventually_async("the change to be known", SOON, async || {
@@ -386,7 +398,11 @@ async fn a_place_that_was_overtaken_has_all_told_anew() {
     for _ in 0..3 {
         keys.push(known([&here, &there]).await);
     }
-    let told = || eventually_async("all to be told", SOON, async || there.is_told().await.then_some(()));
+    let told = || {
+        eventually_async("all to be told", SOON, async || {
+            there.is_told().await.then_some(())
+        })
+    };
     {
         let relay = here.relay();
         told().await;
@@ -400,11 +416,15 @@ async fn a_place_that_was_overtaken_has_all_told_anew() {
         batch: 100,
     };
     let purged = || {
-        eventually_async("the outbox to be purged, which waits for no relay", SOON, async || {
-            there.store.purge(retention).await.unwrap();
-            let left = "SELECT count(*) FROM contextkeep.changes";
-            (column::<i64>(&scratch, left).await == 0).then_some(())
-        })
+        eventually_async(
+            "the outbox to be purged, which waits for no relay",
+            SOON,
+            async || {
+                there.store.purge(retention).await.unwrap();
+                let left = "SELECT count(*) FROM contextkeep.changes";
+                (column::<i64>(&scratch, left).await == 0).then_some(())
+            },
+        )
     };
     purged().await;
     stays_stale([&here, &there], &keys[0]).await;
