@@ -119,7 +119,7 @@ async fn told_by(node: &Node, other: &Node) {
         other.is_told().await.then_some(())
     })
     .await;
-    assert_eq!(relay.status().failed, 0);
+    drop(relay);
 }
 
 /// Waits until nothing older runs anywhere on the server, which others use as well.
@@ -385,7 +385,22 @@ async fn redis_that_is_away_or_hangs_is_told_when_it_is_back() {
     }
 }
 
-// O5: what was purged before it was told is found in the heads, and so is what another server's place hides.
+/// Purges the outbox, which waits for no relay.
+async fn purged(scratch: &Scratch, node: &Node) {
+    let retention = Retention {
+        tombstones_before: Timestamp::from_micros(0),
+        keys_before: Timestamp::from_micros(0),
+        batch: 100,
+    };
+    eventually_async("the outbox to be purged", SOON, async || {
+        node.store.purge(retention).await.unwrap();
+        let left = "SELECT count(*) FROM contextkeep.changes";
+        (column::<i64>(scratch, left).await == 0).then_some(())
+    })
+    .await;
+}
+
+// O5: what was purged before it was told is found in the heads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs services"]
 async fn a_place_that_was_overtaken_has_all_told_anew() {
@@ -394,83 +409,63 @@ async fn a_place_that_was_overtaken_has_all_told_anew() {
     let url = redis();
     let here = Node::start(&scratch, &clock, &url).await;
     let there = Node::start(&scratch, &clock, &url).await;
-    let mut keys = Vec::new();
-    for _ in 0..3 {
-        keys.push(known([&here, &there]).await);
-    }
-    let told = || {
-        eventually_async("all to be told", SOON, async || {
-            there.is_told().await.then_some(())
-        })
-    };
-    {
-        let relay = here.relay();
-        told().await;
-        assert_eq!(relay.status().walks, 1, "the first time");
-    }
-    change(&there.store, &keys[0]).await;
+    let key = known([&here, &there]).await;
+    told_by(&here, &there).await;
+    change(&there.store, &key).await;
     clock.advance(Duration::from_mins(6));
-    let retention = Retention {
-        tombstones_before: Timestamp::from_micros(0),
-        keys_before: Timestamp::from_micros(0),
-        batch: 100,
-    };
-    let purged = || {
-        eventually_async(
-            "the outbox to be purged, which waits for no relay",
-            SOON,
-            async || {
-                there.store.purge(retention).await.unwrap();
-                let left = "SELECT count(*) FROM contextkeep.changes";
-                (column::<i64>(&scratch, left).await == 0).then_some(())
-            },
-        )
-    };
-    purged().await;
-    stays_stale([&here, &there], &keys[0]).await;
+    purged(&scratch, &there).await;
+    stays_stale([&here, &there], &key).await;
     let relay = here.relay();
     eventually_async("the purged change to be known", SOON, async || {
-        (there.reads(&keys[0]).await == 2).then_some(())
+        (there.reads(&key).await == 2).then_some(())
     })
     .await;
-    told().await;
     assert_eq!(relay.status().walks, 1);
     drop(relay);
     // A purge of what was told is no reason for a walk.
-    change(&here.store, &keys[0]).await;
+    change(&here.store, &key).await;
     told_by(&here, &there).await;
     clock.advance(Duration::from_mins(6));
-    purged().await;
+    purged(&scratch, &there).await;
     assert!(there.is_told().await);
-    // Rows that were copied from another server: its numbers of transactions are not those of this one.
-    sql(
-        &scratch,
-        "UPDATE contextkeep.relaying SET xid = '9000000000000000000', held_until = '-infinity'",
-    )
-    .await;
-    change(&there.store, &keys[1]).await;
-    stays_stale([&here, &there], &keys[1]).await;
-    let relay = here.relay();
-    eventually_async("the change to be known", SOON, async || {
-        (there.reads(&keys[1]).await == 2).then_some(())
-    })
-    .await;
-    assert_eq!(relay.status().walks, 1);
-    told().await;
-    drop(relay);
     // What did not change lately cannot be in the cache.
+    let other = known([&here, &there]).await;
+    told_by(&here, &there).await;
     clock.advance(LIFE + Duration::from_secs(1));
-    change(&there.store, &keys[2]).await;
+    change(&there.store, &key).await;
     sql(
         &scratch,
         "UPDATE contextkeep.relaying SET overtaken = true, held_until = '-infinity'",
     )
     .await;
-    let untold = there.store.outbox(LIFE).take(100).await.unwrap().unwrap();
-    assert!(untold.overtaken);
-    assert!(
-        untold.changes.iter().all(|(key, _)| *key == keys[2]),
-        "{untold:?}"
-    );
-    assert!(!untold.changes.is_empty());
+    let walked = there.store.outbox(LIFE).take(100).await.unwrap().unwrap();
+    assert!(walked.overtaken && walked.place.walked.is_none() && !walked.more);
+    assert!(walked.changes.contains(&(key, 4)), "{walked:?}");
+    assert!(walked.changes.iter().all(|(key, _)| *key != other), "{walked:?}");
+}
+
+// O5: rows that were copied from another server, whose numbers of transactions are not those of this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs services"]
+async fn a_place_of_another_server_hides_nothing() {
+    let scratch = Scratch::create(&shared()).await;
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1 << 50)));
+    let url = redis();
+    let here = Node::start(&scratch, &clock, &url).await;
+    let there = Node::start(&scratch, &clock, &url).await;
+    let key = known([&here, &there]).await;
+    told_by(&here, &there).await;
+    sql(
+        &scratch,
+        "UPDATE contextkeep.relaying SET xid = '9000000000000000000', held_until = '-infinity'",
+    )
+    .await;
+    change(&there.store, &key).await;
+    stays_stale([&here, &there], &key).await;
+    let relay = here.relay();
+    eventually_async("the change to be known", SOON, async || {
+        (there.reads(&key).await == 2).then_some(())
+    })
+    .await;
+    assert_eq!(relay.status().walks, 1);
 }
