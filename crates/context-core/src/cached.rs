@@ -17,6 +17,7 @@ mod heads;
 mod held;
 mod key;
 mod record;
+pub mod relay;
 mod tails;
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,7 @@ macro_rules! store_contract {
             conditions_hold, seqs_have_no_gaps, bodies_come_back_byte_for_byte, keys_are_used_once,
             keys_are_not_shared, client_ids_are_stored_once, client_ids_of_other_content_conflict,
             half_known_appends_add_the_rest, counts_of_another_tokenizer_are_refused, replays_come_before_conditions,
-            pages_go_both_ways, pages_are_bounded_by_bytes, tails_have_what_is_kept, tails_stop_at_the_budget,
+            pages_go_both_ways, pages_are_bounded_by_bytes, tails_have_what_is_kept, what_is_kept_is_bounded_by_bytes, tails_stop_at_the_budget,
             forks_share_and_part, forks_outlive_their_parent, forks_of_forks_read_everything, replaced_items_are_gone,
             rewrites_keep_ranges, streams_are_numbered, deleted_contexts_are_gone, versions_survive_deletion, expired_contexts_are_gone,
             tenants_do_not_meet, tenants_use_the_same_ids, lists_are_newest_first, lists_filter, searches_find, searches_stay_inside,

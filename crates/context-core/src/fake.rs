@@ -333,11 +333,19 @@ impl ContextStore for FakeStore {
             }
             let (older, run) = entry.items.split_at(entry.items.len() - taken);
             let before = older.last().map(|item| item.traits.kind);
-            let kept = older
+            let kept: Vec<Item> = older
                 .iter()
                 .filter(|item| item.traits.always_kept())
+                .take(query.items_max as usize)
                 .cloned()
                 .collect();
+            let mut bytes = 0;
+            for item in &kept {
+                bytes += item.body.len() as u64;
+                if bytes > query.bytes_max {
+                    return Err(query.kept_too_large(bytes));
+                }
+            }
             Ok(Tail {
                 context: entry.context.clone(),
                 kept,

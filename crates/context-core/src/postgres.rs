@@ -17,6 +17,8 @@ mod migrate;
 mod nearest;
 mod purge;
 mod read;
+#[cfg(feature = "cache")]
+mod relaying;
 mod replace;
 pub(crate) mod replicas;
 mod routed;
@@ -261,6 +263,18 @@ impl PgContextStore {
     #[cfg(feature = "cache")]
     pub fn feed(&self) -> Arc<dyn crate::cached::ChangeFeed> {
         Arc::new(feed::Feed::new(self.servers.clone()))
+    }
+
+    /// What the cache that servers share has to be told, for a [`Relay`](crate::cached::relay::Relay). `life`: how long
+    /// what is in that cache, or came from it, is served at most.
+    #[cfg(feature = "cache")]
+    pub fn outbox(&self, life: Duration) -> Arc<dyn crate::cached::relay::Outbox> {
+        Arc::new(relaying::PgOutbox::new(
+            self.servers.clone(),
+            self.clock.clone(),
+            self.ready.subscribe(),
+            life,
+        ))
     }
 
     /// Who answers, for people: version, schema, standbys.

@@ -288,11 +288,22 @@ pub struct TailQuery {
     pub reserve: u64,
     /// Stop after so many items.
     pub items_max: u32,
-    /// Stop before the run's bodies are more than this.
+    /// Stop before the run's bodies are more than this. Those of the instructions and pinned items before it may be as
+    /// much; if they are more, the answer is `TooLarge`, because they can't be left out.
     pub bytes_max: u64,
 }
 
 impl TailQuery {
+    /// What is answered where the bodies of what is kept before the run are more than allowed.
+    pub(crate) fn kept_too_large(&self, bytes: u64) -> Error {
+        Error::TooLarge {
+            what: "what every window of the context holds, its instructions and pinned items, in bytes"
+                .into(),
+            actual: bytes,
+            limit: self.bytes_max,
+        }
+    }
+
     /// The budget, once the context is known.
     pub fn tokens_max(&self, context: &Context) -> u64 {
         self.max_tokens

@@ -146,7 +146,8 @@ impl Parts {
         Self::with(storage, config, None, summaries)
     }
 
-    /// As [`Parts::open`], with the cache that the settings describe: for a server. A single command has no use for one.
+    /// As [`Parts::open`], with the cache that the settings describe: for a server, over HTTP or stdio. A single command
+    /// has no use for one.
     ///
     /// # Errors
     /// As there, and what is wrong with the cache's settings.

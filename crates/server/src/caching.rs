@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use contextkeep_cache::redis::{Options, RedisLevel};
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_cache::{Backplane, Cache, RemoteReach};
+use contextkeep_core::cached::relay::{Relay, RelayStatus};
 use contextkeep_core::cached::{CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HeldLimits};
 use contextkeep_core::rollout::{Rollout, ShadowCounts};
 use contextkeep_core::{Clock, ContextStore};
@@ -24,6 +25,9 @@ use crate::config::ContextManagerSettings;
 /// few hundred bytes, items are what fills the memory.
 const HEADS_SHARE: u64 = 25;
 
+/// How far the clocks of servers and of the database may be apart, where the age of what is cached depends on them.
+const CLOCKS_APART: Duration = Duration::from_mins(10);
+
 /// The cache of a server, and what steers it.
 #[derive(Debug)]
 pub struct Caching {
@@ -33,6 +37,8 @@ pub struct Caching {
     pub rollout: Arc<Rollout>,
     pub(crate) counts: Arc<Counts>,
     levels: Levels,
+    /// What tells Redis of changes that their writers did not tell.
+    relay: Option<Relay>,
     snapshot: Option<PathBuf>,
 }
 
@@ -54,6 +60,7 @@ pub(crate) struct Standing {
     pub(crate) held_contexts: u64,
     pub(crate) held_bytes: u64,
     pub(crate) shadows: ShadowCounts,
+    pub(crate) relay: Option<RelayStatus>,
 }
 
 impl Caching {
@@ -75,11 +82,16 @@ impl Caching {
         let counts = Arc::new(Counts::default());
         let store = storage.store();
         let mut builder = heads(cache).observer(counts.clone());
+        let mut relay = None;
         let backplane;
         if redis {
             let options = Options::named(CACHE_NAME).compression(&cache.compression);
             let level = RedisLevel::connect(&cache.redis, options).context("context_manager.cache.redis")?;
             let level = Arc::new(level);
+            if let Storage::Postgres(postgres) = storage {
+                let (outbox, interval) = (postgres.outbox(life(cache)), settings.database.relay_interval);
+                relay = Some(Relay::start(outbox, store.clone(), level.clone(), interval));
+            }
             builder = builder.second_level(level.clone()).backplane(level);
             backplane = "redis";
         } else {
@@ -105,6 +117,7 @@ impl Caching {
                 redis,
                 backplane,
             },
+            relay,
             snapshot: snapshot.filter(|_| cache.warming.enabled),
         }))
     }
@@ -125,6 +138,7 @@ impl Caching {
             held_contexts,
             held_bytes,
             shadows: self.rollout.shadows(),
+            relay: self.relay.as_ref().map(Relay::status),
         }
     }
 }
@@ -144,6 +158,21 @@ pub(crate) async fn ask_redis(settings: &CacheSettings) -> anyhow::Result<()> {
     let within = settings.redis.dial_timeout + settings.redis.read_timeout;
     let answered = tokio::time::timeout(within, answered).await;
     answered.with_context(|| format!("it did not answer within {within:?}"))
+}
+
+/// How long what is in Redis, or was read from there, is taken for fresh at most.
+fn life(settings: &CacheSettings) -> Duration {
+    let adaptive = &settings.adaptive;
+    let longest = if adaptive.enabled {
+        adaptive.max_ttl
+    } else {
+        Duration::ZERO
+    };
+    settings
+        .redis
+        .ttl
+        .saturating_add(settings.in_memory.ttl.max(longest))
+        .saturating_add(CLOCKS_APART)
 }
 
 fn heads(settings: &CacheSettings) -> contextkeep_cache::Builder {

@@ -156,7 +156,7 @@ impl Command {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         match self {
             Self::Serve { .. } => runtime.block_on(app::serve(loaded, sources)),
-            Self::Mcp(Tenant { tenant }) => runtime.block_on(with_parts(&loaded.value, async |parts| {
+            Self::Mcp(Tenant { tenant }) => runtime.block_on(with_cache(&loaded.value, async |parts| {
                 let limits = loaded.value.context_manager.limits.clone();
                 let principal = Principal::local(tenant);
                 parts.semantic.start();
@@ -192,7 +192,18 @@ async fn with_parts(
     config: &AppConfig,
     work: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let parts = Parts::open(config)?;
+    work_on(Parts::open(config)?, work).await
+}
+
+/// As [`with_parts`], for what runs as long as a server does.
+async fn with_cache(
+    config: &AppConfig,
+    work: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    work_on(Parts::open_cached(config)?, work).await
+}
+
+async fn work_on(parts: Parts, work: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let outcome = async {
         parts.storage.prepare().await?;
         work(&parts).await

@@ -12,6 +12,7 @@ pub mod mcp;
 mod reload;
 pub mod rest;
 pub mod semantic;
+mod session;
 pub mod shutdown;
 pub mod summaries;
 pub mod sweeper;

@@ -13,7 +13,6 @@ mod middleware;
 pub mod problem;
 mod request_id;
 mod search;
-mod session;
 mod summary;
 mod transfer;
 pub(crate) mod window;

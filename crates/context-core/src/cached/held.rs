@@ -138,7 +138,10 @@ impl Held {
             .chain(older.filter(|item| item.traits.always_kept()))
             .cloned()
             .collect();
-        (kept.len() < query.items_max as usize).then(|| Tail {
+        let kept_bytes: u64 = kept.iter().map(|item| item.body.len() as u64).sum();
+        // The store says what is wrong with more.
+        let fits = kept.len() < query.items_max as usize && kept_bytes <= query.bytes_max;
+        fits.then(|| Tail {
             context: self.context.clone(),
             kept,
             run: self.run.range(first..).cloned().collect(),

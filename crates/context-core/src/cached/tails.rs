@@ -185,8 +185,10 @@ impl Tails {
         let whole = held.extend(head, items);
         // What grows with its context lets go of its oldest items before it is too large to be held at all.
         held.trim(self.item_max);
+        // Instructions and pinned items alone may be more.
+        let fits = held.bytes() <= self.item_max;
         drop(held);
-        if whole {
+        if whole && fits {
             self.weigh(key, slot);
         } else {
             self.slots.remove(key);

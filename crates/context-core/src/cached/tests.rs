@@ -111,6 +111,40 @@ async fn a_second_read_asks_nobody_and_says_so() {
     );
 }
 
+// G10: what is pinned is never let go of, so that a context with too much of it is not held at all.
+#[tokio::test]
+async fn pinned_items_alone_do_not_outgrow_what_a_context_may_take() {
+    let clock = crate::contract::clock();
+    let store = over(Arc::new(FakeStore::new(clock.clone())), clock);
+    store.create(&tenant(), new("a")).await.unwrap();
+    let text = "x".repeat(300 * 1024);
+    for count in 1..=6 {
+        let body = format!(r#"{{"role":"user","content":"{text}","pinned":true}}"#);
+        let mut item = NewItem::parse(&body, 1 << 20).unwrap();
+        item.count(Tokenizer::Estimate);
+        let append = Append {
+            items: Arc::from([item]),
+            ..said("")
+        };
+        let query = TailQuery {
+            bytes_max: 4 << 20,
+            ..budget(10)
+        };
+        let work = async {
+            store.append(&key("a"), append).await.unwrap();
+            store.tail(&key("a"), query).await.unwrap()
+        };
+        let (tail, _) = in_session(Consistency::Session, work).await;
+        assert_eq!(tail.kept.len(), count);
+        let (contexts, bytes) = store.held();
+        assert!(
+            bytes <= LIMITS.context_bytes + 1024,
+            "{bytes} bytes of {contexts} contexts"
+        );
+    }
+    assert_eq!(store.held().0, 0);
+}
+
 #[tokio::test]
 async fn a_fork_holds_what_its_parent_holds() {
     let clock = crate::contract::clock();

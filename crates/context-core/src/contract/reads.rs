@@ -142,6 +142,35 @@ pub async fn tails_have_what_is_kept(t: Subject) {
     assert_eq!((tail.kept.len(), tail.run.len(), tail.before), (0, 5, None));
 }
 
+pub async fn what_is_kept_is_bounded_by_bytes(t: Subject) {
+    let key = t.create("a").await;
+    let text = "x".repeat((1 << 20) - 100);
+    let pinned = format!(r#"{{"role":"user","content":"{text}","pinned":true}}"#);
+    for _ in 0..3 {
+        t.append(&key, &[&pinned]).await;
+    }
+    t.append(&key, &[&said("1")]).await;
+    let (one, bytes) = (pinned.len() as u64, |bytes_max| TailQuery {
+        items_max: 10,
+        max_tokens: Some(100),
+        bytes_max,
+        ..whole()
+    });
+    let tail = t.store.tail(&key, bytes(3 * one)).await.unwrap();
+    assert_eq!((tail.kept.len(), tail.run.len()), (3, 1));
+    let outcome = t.store.tail(&key, bytes(3 * one - 1)).await;
+    let Err(Error::TooLarge { actual, limit, .. }) = outcome else {
+        panic!("three megabytes were answered: {outcome:?}");
+    };
+    assert_eq!((actual, limit), (3 * one, 3 * one - 1));
+    // What comes after the bound is not looked at.
+    let outcome = t.store.tail(&key, bytes(one)).await;
+    assert!(
+        matches!(outcome, Err(Error::TooLarge { actual, .. }) if actual == 2 * one),
+        "{outcome:?}"
+    );
+}
+
 pub async fn tails_stop_at_the_budget(t: Subject) {
     let key = t.create("a").await;
     let each = u64::from(Tokenizer::Estimate.count("12345678")) + u64::from(crate::TOKENS_PER_ITEM);

@@ -94,7 +94,7 @@ pub(super) fn tail(
             first: range.first,
             last: before,
         },
-        query.items_max,
+        query,
     )?;
     Ok(Tail {
         context: head.context,
@@ -139,7 +139,7 @@ fn each_item(
 }
 
 /// Instructions and pinned items of a range, oldest first.
-fn kept_items(connection: &Connection, head: &Head, range: SeqRange, limit: u32) -> Result<Vec<Item>> {
+fn kept_items(connection: &Connection, head: &Head, range: SeqRange, query: TailQuery) -> Result<Vec<Item>> {
     if range.first > range.last {
         return Ok(Vec::new());
     }
@@ -147,12 +147,21 @@ fn kept_items(connection: &Connection, head: &Head, range: SeqRange, limit: u32)
         "SELECT {ITEM_COLUMNS} FROM items i INDEXED BY items_kept
          WHERE i.kept = 1 AND i.rid BETWEEN ?1 AND ?2 ORDER BY i.rid LIMIT ?3"
     ))?;
-    let mut kept = Vec::new();
+    let (mut kept, mut bytes) = (Vec::new(), 0);
     for span in streams::spans(connection, head.stream_no, range)? {
         let (first, last) = Span::rids(span);
-        let rows = statement.query_map(params![first, last, limit], item_of)?;
+        let left = (query.items_max as usize).saturating_sub(kept.len());
+        let rows = statement.query_map(
+            params![first, last, i64::try_from(left).unwrap_or(i64::MAX)],
+            item_of,
+        )?;
         for item in rows {
-            kept.push(item?);
+            let item: Item = item?;
+            bytes += item.body.len() as u64;
+            if bytes > query.bytes_max {
+                return Err(query.kept_too_large(bytes));
+            }
+            kept.push(item);
         }
     }
     Ok(kept)

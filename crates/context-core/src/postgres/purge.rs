@@ -38,12 +38,7 @@ pub(super) async fn purge(session: &Session, retention: Retention, now: Timestam
     left -= keys;
     left -= vectors::forget_models(session, now, left.max(0)).await?;
     let changes_before = now.saturating_sub(CHANGES_KEPT).as_micros();
-    let changes = affected(
-        session
-            .execute(&CHANGES, &[&changes_before, &left.max(0)])
-            .await?,
-    );
-    left -= changes;
+    left -= changes(session, changes_before, left.max(0)).await?;
     Ok(Purged {
         expired: expired.cast_unsigned(),
         items: items.cast_unsigned(),
@@ -168,9 +163,33 @@ static KEYS: Statement = Statement {
 /// Rows of the outbox that are indexed and older than [`CHANGES_KEPT`].
 static CHANGES: Statement = Statement {
     name: "purge_changes",
-    sql: "DELETE FROM contextkeep.changes WHERE (xid, change_no) IN (
-              SELECT c.xid, c.change_no FROM contextkeep.changes c, contextkeep.indexing i
-              WHERE (c.xid, c.change_no) <= (i.xid, i.change_no) AND c.changed_at < $1
-              ORDER BY c.xid, c.change_no LIMIT $2)",
+    sql: "WITH gone AS (
+              DELETE FROM contextkeep.changes WHERE (xid, change_no) IN (
+                  SELECT c.xid, c.change_no FROM contextkeep.changes c, contextkeep.indexing i
+                  WHERE (c.xid, c.change_no) <= (i.xid, i.change_no) AND c.changed_at < $1
+                  ORDER BY c.xid, c.change_no LIMIT $2)
+              RETURNING xid, change_no
+          )
+          SELECT count(*) OVER (), xid::text, change_no FROM gone ORDER BY gone.xid DESC, change_no DESC LIMIT 1",
     types: &[Type::INT8, Type::INT8],
 };
+
+/// A statement of its own: were it part of the other one, Postgres could not look again at a row that the relay has just
+/// changed.
+static OVERTAKEN: Statement = Statement {
+    name: "purge_overtaken",
+    sql: "UPDATE contextkeep.relaying SET overtaken = true
+          WHERE NOT overtaken AND (xid, change_no) < ($1::text::xid8, $2)",
+    types: &[Type::TEXT, Type::INT8],
+};
+
+/// Nobody waits for the relay, which may be none: it learns that it was overtaken.
+async fn changes(session: &Session, before: i64, limit: i64) -> Outcome<i64> {
+    let gone = session.query(&CHANGES, &[&before, &limit]).await?;
+    let Some(last) = gone.first() else {
+        return Ok(0);
+    };
+    let place: (String, i64) = (get(last, 1)?, get(last, 2)?);
+    session.execute(&OVERTAKEN, &[&place.0, &place.1]).await?;
+    Ok(get(last, 0)?)
+}

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::link::{Endpoint, Fault, Session, Statement};
-use super::rows::{HEAD_WIDTH, Head, get, head_columns, head_of, int, is_there, item_of};
+use super::rows::{HEAD_WIDTH, Head, count, get, head_columns, head_of, int, is_there, item_of};
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::Kind;
@@ -103,7 +103,7 @@ const PART: usize = HEAD_WIDTH;
 static TAIL: Statement = Statement {
     name: "tail",
     sql: head_and_items!(
-        "contextkeep.tail_items_v1(h.stream_no, h.first_seq, h.next_seq - 1,
+        "contextkeep.tail_items_v2(h.stream_no, h.first_seq, h.next_seq - 1,
                                    greatest(coalesce($4, h.max_tokens) - $5, 0), $6, $7)"
     ),
     types: &[
@@ -133,10 +133,10 @@ pub(super) async fn tail(
         &int(query.bytes_max),
     ];
     let rows = endpoint.query(&TAIL, &params).await?;
-    Ok(tail_of(&rows))
+    Ok(tail_of(&rows, query))
 }
 
-fn tail_of(rows: &[Row]) -> Result<Tail> {
+fn tail_of(rows: &[Row], query: TailQuery) -> Result<Tail> {
     let (first, rows) = rows.split_first().ok_or(Error::NotFound)?;
     let mut tail = Tail {
         context: head_of(first)?.context,
@@ -148,6 +148,7 @@ fn tail_of(rows: &[Row]) -> Result<Tail> {
         match get::<&str>(row, PART)? {
             "r" => tail.run.push(item_of(row, PART + 1)?),
             "k" => tail.kept.push(item_of(row, PART + 1)?),
+            "o" => return Err(query.kept_too_large(count(row, PART + 1)?)),
             _ => tail.before = Kind::parse(get(row, PART + 7)?),
         }
     }

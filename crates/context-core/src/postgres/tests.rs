@@ -21,6 +21,8 @@ mod limits;
 mod load;
 mod plans;
 mod pooler;
+#[cfg(feature = "cache")]
+mod relaying;
 mod schema;
 mod sessions;
 

@@ -13,6 +13,10 @@ use super::MonitoringSettings;
 /// A problem: key below the section, what is wrong, the way out.
 type Problem = (String, String, String);
 
+/// What `relay_interval` may be: within the time that the outbox is kept, by far.
+const RELAY_MIN: Duration = Duration::from_millis(10);
+const RELAY_MAX: Duration = Duration::from_mins(1);
+
 /// All that a [`PgContextStore`](crate::postgres::PgContextStore) is made of.
 #[cfg(feature = "postgres")]
 #[derive(Clone, Debug)]
@@ -116,6 +120,11 @@ pub struct DatabaseSettings {
     /// Commits under way at the same time, each on a pooled connection.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64)))]
     pub write_lanes: u32,
+    /// Time between two looks, of servers with a cache in Redis, for changes that the writer did not tell it: because it
+    /// died after its commit, or knows no cache (`contextkeep import`, `contextkeep ctx`).
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "duration")))]
+    pub relay_interval: Duration,
 }
 
 impl Default for DatabaseSettings {
@@ -141,6 +150,7 @@ impl Default for DatabaseSettings {
             write_queue_size: ByteSize::mib(256),
             group_commit: 256,
             write_lanes: 2,
+            relay_interval: Duration::from_secs(1),
         }
     }
 }
@@ -344,6 +354,9 @@ impl DatabaseSettings {
         }
         if self.group_commit == 0 {
             add("group_commit", "is 0, so that nothing could be written", "256");
+        }
+        if !(RELAY_MIN..=RELAY_MAX).contains(&self.relay_interval) {
+            add("relay_interval", "is not from 10ms to 1m", "1s");
         }
         for (key, value, usual) in [
             ("pool_timeout", self.pool_timeout, "5s"),

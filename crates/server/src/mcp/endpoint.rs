@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::handler::Handler;
 use super::message::Message;
 use super::settings::McpSettings;
+use crate::session;
 
 /// The endpoint, to be nested at `/mcp` behind a layer that puts a [`Principal`](crate::auth::Principal) into
 /// the extensions of every request.
@@ -49,6 +50,7 @@ pub fn service(
     let endpoint = Endpoint {
         rpc: StreamableHttpService::new(move || Ok(handler.clone()), sessions, config),
         body_bytes_max,
+        is_json: settings.json_response,
     };
     Router::new()
         .route("/", axum::routing::any(serve))
@@ -59,6 +61,8 @@ pub fn service(
 struct Endpoint {
     rpc: StreamableHttpService<Handler, NeverSessionManager>,
     body_bytes_max: usize,
+    /// Answers are whole before their head is sent.
+    is_json: bool,
 }
 
 async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
@@ -71,14 +75,34 @@ async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
         Ok(bytes) => bytes,
         Err(error) => return unreadable(&error, endpoint.body_bytes_max),
     };
+    let session = match session::asked_explicitly(&parts.headers) {
+        Ok(session) => session,
+        Err(error) => {
+            let error = ErrorData::invalid_request(error.to_string(), None);
+            return json_rpc(StatusCode::BAD_REQUEST, id_of(&bytes), error);
+        }
+    };
     parts.extensions.insert(Message(bytes.clone()));
+    if let Some(session) = &session {
+        parts.extensions.insert(session.clone());
+    }
     let request = Request::from_parts(parts, Body::from(bytes.clone()));
     let response = endpoint.rpc.handle(request).await;
     if is_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         let (id, error) = refusal(&bytes);
         return json_rpc(StatusCode::BAD_REQUEST, id, error);
     }
-    response.into_response()
+    let mut response = response.into_response();
+    // The head of a stream is gone before anybody knows what the client will have seen.
+    if let Some(session) = session.filter(|_| endpoint.is_json) {
+        session::tell(&session, &mut response);
+    }
+    response
+}
+
+fn id_of(bytes: &Bytes) -> Option<RequestId> {
+    let message: Value = serde_json::from_slice(bytes).ok()?;
+    serde_json::from_value(message.get("id")?.clone()).ok()
 }
 
 fn has_json_content_type(request: &Request) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use contextkeep_core::session::Session;
 use contextkeep_core::settings::LimitSettings;
 use contextkeep_core::{ContextManager, TenantId};
 use rmcp::model::{
@@ -49,13 +50,14 @@ impl Handler {
         }
     }
 
-    /// Runs work until it is done, takes too long, or the client goes away.
+    /// Runs work in its client's session until it is done, takes too long, or the client goes away.
     async fn bounded<T>(
         &self,
         context: &RequestContext<RoleServer>,
         work: impl Future<Output = Result<T, Fault>> + Send,
     ) -> Result<T, Fault> {
         let after = self.settings.call_timeout;
+        let work = in_session(context, work);
         tokio::select! {
             biased;
             () = context.ct.cancelled() => Err(Fault::Cancelled),
@@ -109,6 +111,14 @@ fn extension<T: Clone + Send + Sync + 'static>(context: &RequestContext<RoleServ
     match context.extensions.get::<axum::http::request::Parts>() {
         Some(parts) => parts.extensions.get(),
         None => context.extensions.get(),
+    }
+}
+
+/// M5.
+async fn in_session<T>(context: &RequestContext<RoleServer>, work: impl Future<Output = T> + Send) -> T {
+    match extension::<Arc<Session>>(context) {
+        Some(session) => session.scope(work).await,
+        None => work.await,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contextkeep_core::ContextManager;
+use contextkeep_core::session::{Consistency, Session, Token};
 use contextkeep_core::settings::LimitSettings;
 use futures_util::StreamExt;
 use rmcp::model::{ClientJsonRpcMessage, JsonRpcError, ServerJsonRpcMessage};
@@ -85,6 +86,8 @@ struct LineTransport<R> {
     bytes_max: usize,
     principal: Principal,
     calls: Option<Calls>,
+    /// Of the one client that there is (M5).
+    session: Arc<Session>,
     /// `None` once closed.
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
@@ -103,6 +106,7 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             bytes_max,
             principal,
             calls,
+            session: Session::new(Consistency::Session, Token::default()),
             writes: Some(writes),
             writer: Some(tokio::spawn(write_all(writer, waiting))),
             refused: None,
@@ -120,6 +124,7 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             JsonRpcError::new(id, error)
         })?;
         message.insert_extension(self.principal.clone());
+        message.insert_extension(self.session.clone());
         message.insert_extension(Message(bytes));
         if let Some(calls) = &self.calls {
             message.insert_extension(calls.clone());

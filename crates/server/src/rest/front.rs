@@ -20,7 +20,8 @@ use tower::util::Oneshot;
 
 use super::extract::Params;
 use super::middleware::{self, Guards};
-use super::{Rest, request_id, session, window};
+use super::{Rest, request_id, window};
+use crate::session;
 
 /// All that is served on the port.
 #[derive(Clone)]

@@ -19,8 +19,9 @@ use tracing::field::display;
 
 use super::problem::{CODE, Problem};
 use super::request_id::{self, REQUEST_ID};
-use super::{ORIGIN, Rest, session};
+use super::{ORIGIN, Rest};
 use crate::auth::Gatekeeper;
+use crate::session;
 use crate::telemetry::traces::{Answered, Trace};
 use crate::telemetry::{metrics, slow};
 
@@ -190,7 +191,7 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             if request.uri().path().starts_with("/mcp") {
-                // A client of MCP has no place to keep a token, and its reads are answered by the primary.
+                // Its endpoint looks for a session itself: without the headers there is none.
                 next.run(request).await
             } else {
                 in_session(guards, request, next).await

@@ -294,6 +294,40 @@ fn a_redis_that_is_gone_is_shown_and_the_server_stays_ready() {
     server.stop();
 }
 
+// G5: a command that knows no cache, and dies after its commit.
+#[test]
+#[ignore = "needs services"]
+fn what_the_command_line_wrote_past_redis_is_known_to_servers() {
+    let dsn = crate::postgres::database();
+    let redis = RedisNode::start_alone().unwrap();
+    let server = on(&dsn, Some(&redis)).up(Folder::Own(folder()));
+    let client = server.client();
+    create(&client);
+    append(&client, "item 0");
+    eventually("a window from memory", || {
+        (origin(&window(&client, &[])) == "l1").then_some(())
+    });
+    let config = server.folder().join("test.yaml");
+    let command = [
+        "--config",
+        config.to_str().unwrap(),
+        "ctx",
+        "append",
+        "c",
+        "--text",
+        "item 1",
+    ];
+    run_ok(server.folder(), &command);
+    eventually("what the command wrote", || {
+        (items(&window(&client, &[])) == 2).then_some(())
+    });
+    let shown: Value = client.get("/admin/v1/cache").ok();
+    assert!(shown["relay"]["mended"].as_u64() >= Some(1), "{shown}");
+    let page = client.get("/metrics").text();
+    let mended = "contextkeep_core_relayed_changes_total{outcome=\"mended\"}";
+    assert!(page.contains(mended), "{page}");
+}
+
 /// Without Redis nobody hears of the other's changes, so nothing is taken for fresh: every answer is the database's.
 fn the_two_agree_by_tokens(one: &Client, two: &Client, from: usize) {
     for n in from..from + 5 {

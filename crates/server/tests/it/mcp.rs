@@ -5,6 +5,7 @@ mod clients;
 mod isolation;
 mod refusals;
 mod resources;
+mod sessions;
 mod surface;
 mod tools;
 mod wire;

@@ -240,6 +240,14 @@ fn same<T: PartialEq + std::fmt::Debug>(answer: Result<T>, truth: Result<T>) {
     match (answer, truth) {
         (Ok(answer), Ok(truth)) => assert_eq!(answer, truth),
         (Err(Error::NotFound), Err(Error::NotFound)) => {}
+        (
+            Err(Error::TooLarge { actual, limit, .. }),
+            Err(Error::TooLarge {
+                actual: truly,
+                limit: at_most,
+                ..
+            }),
+        ) => assert_eq!((actual, limit), (truly, at_most)),
         (answer, truth) => panic!("answered {answer:?}, the store says {truth:?}"),
     }
 }

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use contextkeep_core::Invalid;
+use contextkeep_core::cached::relay::RelayStatus;
 use contextkeep_core::settings::{Flag, RolloutSettings, Switch};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -46,6 +47,38 @@ pub(super) struct CacheView {
     trusted_partitions: usize,
     /// Reads tried in the shadow since the start.
     shadows: ShadowsView,
+    /// What this server told Redis of changes that their writers may not have told; null without Redis.
+    relay: Option<RelayView>,
+}
+
+/// What this server told Redis out of the outbox of Postgres since its start.
+#[derive(Serialize, ToSchema)]
+struct RelayView {
+    /// Changes that Redis knew already.
+    known: u64,
+    /// Changes that whoever made them did not tell, or not yet.
+    mended: u64,
+    /// Tries that failed and were repeated.
+    failed: u64,
+    /// Times that all that changed lately was told, because the outbox was purged before.
+    walks: u64,
+    /// Age of the oldest change that Redis was not told of, by whichever server, in milliseconds; 0 if there is none, null
+    /// while the database does not answer.
+    lag_ms: Option<u64>,
+}
+
+impl From<RelayStatus> for RelayView {
+    fn from(status: RelayStatus) -> Self {
+        Self {
+            known: status.known,
+            mended: status.mended,
+            failed: status.failed,
+            walks: status.walks,
+            lag_ms: status
+                .lag
+                .map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
 }
 
 /// Reads tried in the shadow since the start.
@@ -160,6 +193,7 @@ pub(super) async fn cache(_: Admin, State(rest): State<Rest>) -> Answered {
             failed: shadows.failed,
             skipped: shadows.skipped,
         },
+        relay: standing.relay.map(RelayView::from),
     };
     Ok(plain(StatusCode::OK, &view))
 }

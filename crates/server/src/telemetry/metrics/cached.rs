@@ -27,6 +27,14 @@ pub(super) fn observe(caching: &Caching) {
     let reach = caching.redis_reach();
     let reachable = reach.map_or(f64::NAN, |reach| if reach.reachable { 1.0 } else { 0.0 });
     table::REDIS_REACHABLE.set(&[], reachable);
+    if let Some(relay) = standing.relay {
+        table::RELAYED.count(&["known"], relay.known);
+        table::RELAYED.count(&["mended"], relay.mended);
+        table::RELAY_FAILURES.count(&[], relay.failed);
+        table::RELAY_WALKS.count(&[], relay.walks);
+        let lag = relay.lag.map_or(f64::NAN, |lag| lag.as_secs_f64());
+        table::RELAY_LAG.set(&[], lag);
+    }
     let shadows = standing.shadows;
     for (outcome, count) in [
         ("same", shadows.same),

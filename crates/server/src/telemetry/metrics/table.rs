@@ -114,6 +114,14 @@ table! {
         "Contexts whose ends are held in the process.";
     HELD_BYTES Gauge "contextkeep_core_held_bytes" []
         "Bytes of the ends that are held in the process.";
+    RELAYED Counter "contextkeep_core_relayed_changes_total" ["outcome"]
+        "Changes that this server told Redis out of the outbox of Postgres: `known` there already, or `mended`, because whoever made them did not tell it, or not yet.";
+    RELAY_FAILURES Counter "contextkeep_core_failed_relays_total" []
+        "Tries to tell Redis what is in the outbox that failed. Nothing is lost: they are repeated.";
+    RELAY_WALKS Counter "contextkeep_core_relay_walks_total" []
+        "Times that this server began to tell all that changed lately, because the outbox was purged before Redis was told; once is usual after an update from a version without a relay.";
+    RELAY_LAG Gauge "contextkeep_core_relay_lag_seconds" []
+        "Age of the oldest change in the outbox that Redis was not told of, by whichever server; 0 if there is none.";
     SHADOWS Counter "contextkeep_core_shadow_reads_total" ["outcome"]
         "Reads tried in the shadow: `same`, `different`, `moved` (the context was changed in between), `failed`, `skipped`.";
     SUMMARIES Counter "contextkeep_core_background_summaries_total" ["outcome"]

@@ -11,8 +11,16 @@ use contextkeep_core::{Error, Invalid};
 const TOKEN: HeaderName = HeaderName::from_static("contextkeep-token");
 const CONSISTENCY: HeaderName = HeaderName::from_static("contextkeep-consistency");
 
+/// The session that a request asks for; none if it says nothing of one.
+pub(crate) fn asked_explicitly(headers: &HeaderMap) -> Result<Option<Arc<Session>>, Error> {
+    if headers.contains_key(&TOKEN) || headers.contains_key(&CONSISTENCY) {
+        return asked(headers).map(Some);
+    }
+    Ok(None)
+}
+
 /// The session that a request asks for.
-pub(super) fn asked(headers: &HeaderMap) -> Result<Arc<Session>, Error> {
+pub(crate) fn asked(headers: &HeaderMap) -> Result<Arc<Session>, Error> {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let consistency = match text(&CONSISTENCY) {
         None => Consistency::default(),
@@ -26,7 +34,7 @@ pub(super) fn asked(headers: &HeaderMap) -> Result<Arc<Session>, Error> {
 }
 
 /// Says in the answer what the client has seen by now.
-pub(super) fn tell(session: &Session, response: &mut Response<Body>) {
+pub(crate) fn tell(session: &Session, response: &mut Response<Body>) {
     let headers = response.headers_mut();
     if let Some(token) = session.token().encode()
         && let Ok(token) = HeaderValue::from_maybe_shared(bytes::Bytes::from(token))
