@@ -214,6 +214,12 @@ impl Session {
         self.consistency
     }
 
+    /// Forgets what the client has seen, after it was told that this is lost: what comes next is measured against what is
+    /// left.
+    pub fn forget(&self) {
+        self.lock().token = Token::default();
+    }
+
     /// What the client has seen by now.
     pub fn token(&self) -> Token {
         self.lock().token.clone()

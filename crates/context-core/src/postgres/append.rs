@@ -226,9 +226,11 @@ impl Lane {
                     None => return,
                 }
             }
-            self.pace.gather(&mut queue, &mut waiting).await;
+            self.pace
+                .gather(&mut queue, &mut waiting, &self.waiting.jobs)
+                .await;
             let group = Gathering::take(&mut waiting, self.settings.group, GROUP_BYTES_MAX);
-            let _under_way = self.pace.begin(group.len());
+            let _under_way = self.pace.begin();
             self.commit(group).await;
         }
     }

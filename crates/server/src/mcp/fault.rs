@@ -135,6 +135,9 @@ fn manager_step(error: &Error) -> Option<String> {
         ),
         Error::ClientIdReused { .. } => Some("give the new item another client_id".to_owned()),
         Error::BudgetTooSmall { minimum, .. } => Some(format!("ask for max_tokens of at least {minimum}")),
+        Error::SessionLost { .. } => Some(
+            "read the context again to see what is left; over HTTP without its Contextkeep-Token".to_owned(),
+        ),
         Error::TooLarge { .. } => Some("send less at once".to_owned()),
         error => error.hint().map(str::to_owned),
     }

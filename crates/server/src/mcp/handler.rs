@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use contextkeep_core::session::Session;
 use contextkeep_core::settings::LimitSettings;
-use contextkeep_core::{ContextManager, TenantId};
+use contextkeep_core::{ContextManager, Error, TenantId};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
     CompleteResult, ContentBlock, DiscoverResult, GetPromptRequestParams, GetPromptResponse, Implementation,
@@ -57,7 +57,7 @@ impl Handler {
         work: impl Future<Output = Result<T, Fault>> + Send,
     ) -> Result<T, Fault> {
         let after = self.settings.call_timeout;
-        let work = in_session(context, work);
+        let work = in_session(extension(context), work);
         tokio::select! {
             biased;
             () = context.ct.cancelled() => Err(Fault::Cancelled),
@@ -114,12 +114,20 @@ fn extension<T: Clone + Send + Sync + 'static>(context: &RequestContext<RoleServ
     }
 }
 
-/// M5.
-async fn in_session<T>(context: &RequestContext<RoleServer>, work: impl Future<Output = T> + Send) -> T {
-    match extension::<Arc<Session>>(context) {
-        Some(session) => session.scope(work).await,
-        None => work.await,
+/// M5. A session that lost what it had seen in a failover is told so once, and goes on with what is left: the one of a
+/// process has nobody who could begin another.
+async fn in_session<T>(
+    session: Option<&Arc<Session>>,
+    work: impl Future<Output = Result<T, Fault>> + Send,
+) -> Result<T, Fault> {
+    let Some(session) = session else {
+        return work.await;
+    };
+    let outcome = session.scope(work).await;
+    if let Err(Fault::Manager(Error::SessionLost { .. })) = &outcome {
+        session.forget();
     }
+    outcome
 }
 
 /// Whose data the request may touch (M1).
@@ -289,5 +297,27 @@ impl ServerHandler for Handler {
             .map_err(|fault| fault.into_protocol(None))?;
         result.meta = signed(&context);
         Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contextkeep_core::session::{Consistency, Token};
+    use contextkeep_core::{ContextId, ContextKey};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_session_lost_is_said_once() {
+        let session = Session::new(Consistency::Session, Token::default());
+        let key = ContextKey::new(TenantId::parse("acme").unwrap(), ContextId::parse("c").unwrap());
+        session.saw(&key, 7);
+        let refused = async || Err::<(), _>(Fault::Manager(Error::NotFound));
+        in_session(Some(&session), refused()).await.unwrap_err();
+        assert_eq!(session.floor(&key).0, Some(7));
+        let lost = async || Err::<(), _>(Fault::Manager(Error::SessionLost { seen: 7, actual: 5 }));
+        let fault = in_session(Some(&session), lost()).await.unwrap_err();
+        assert_eq!(fault.code(), "session_lost");
+        assert_eq!(session.floor(&key).0, None);
     }
 }

@@ -1,19 +1,20 @@
 //! When a lane sends its next group. A group costs the database about as much whether it has ten appends or thirty, so
 //! under load one group after another is cheaper than two small ones at a time.
 //!
-//! - **P7** A lane whose group is small lets a large one under way end first, and gathers meanwhile; at most [`WAIT_MAX`],
-//!   so that a lane that hangs holds up no other one. A group of [`ENOUGH`] waits for nobody, and with few writers nobody
-//!   waits at all.
+//! - **P7** A lane whose group is small lets the one under way end first, and gathers meanwhile; at most [`WAIT_MAX`], so
+//!   that a lane that hangs holds up no other one for longer. A group of [`ENOUGH`] waits for nobody, and with fewer
+//!   writers than [`MANY`] nobody waits at all.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-/// From so many appends under way on it pays to wait.
-const LARGE: usize = 8;
+/// From so many appends on that are not answered it pays to wait. Not the size of the group under way decides: a small one
+/// would be followed by small ones.
+const MANY: u64 = 16;
 /// A group of so many is worth a commit at the same time as another one.
 const ENOUGH: usize = 32;
 /// How long to wait for another group's end, at most.
@@ -22,19 +23,17 @@ const WAIT_MAX: Duration = Duration::from_millis(5);
 /// What the lanes of one appender know of each other.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    under_way: AtomicUsize,
+    groups: AtomicUsize,
     ended: Notify,
 }
 
 /// A group under way; it ends with the value.
 #[derive(Debug)]
-pub(super) struct UnderWay<'a> {
-    pace: &'a Pace,
-    appends: usize,
-}
+pub(super) struct UnderWay<'a>(&'a Pace);
 
 impl Pace {
-    /// Takes what has come into the queue, and what comes until it is time to send it.
+    /// Takes what has come into the queue, and what comes until it is time to send it. `unanswered` are the appends of all
+    /// lanes, these and those under way.
     ///
     /// # Cancellation
     /// What was taken is in `waiting`.
@@ -42,18 +41,24 @@ impl Pace {
         &self,
         queue: &mut mpsc::UnboundedReceiver<Vec<Job>>,
         waiting: &mut VecDeque<Job>,
+        unanswered: &AtomicU64,
     ) {
+        let is_worth_waiting = |there| {
+            there < ENOUGH
+                && self.groups.load(Ordering::Relaxed) > 0
+                && unanswered.load(Ordering::Relaxed) >= MANY
+        };
         while let Ok(jobs) = queue.try_recv() {
             waiting.extend(jobs);
         }
-        if !self.is_worth_waiting(waiting.len()) {
+        if !is_worth_waiting(waiting.len()) {
             return;
         }
         let until = Instant::now() + WAIT_MAX;
         let mut ended = std::pin::pin!(self.ended.notified());
         // Registered before the second look, so that an end in between is not missed.
         ended.as_mut().enable();
-        while self.is_worth_waiting(waiting.len()) {
+        while is_worth_waiting(waiting.len()) {
             tokio::select! {
                 () = &mut ended => break,
                 () = tokio::time::sleep_until(until) => break,
@@ -68,21 +73,17 @@ impl Pace {
         }
     }
 
-    fn is_worth_waiting(&self, there: usize) -> bool {
-        there < ENOUGH && self.under_way.load(Ordering::Relaxed) >= LARGE
-    }
-
-    /// Counts a group of so many appends as under way.
-    pub(super) fn begin(&self, appends: usize) -> UnderWay<'_> {
-        self.under_way.fetch_add(appends, Ordering::Relaxed);
-        UnderWay { pace: self, appends }
+    /// Counts a group as under way.
+    pub(super) fn begin(&self) -> UnderWay<'_> {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.pace.under_way.fetch_sub(self.appends, Ordering::Relaxed);
-        self.pace.ended.notify_waiters();
+        self.0.groups.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.notify_waiters();
     }
 }
 
@@ -90,8 +91,8 @@ impl Drop for UnderWay<'_> {
 mod tests {
     use super::*;
 
-    /// How long a lane with so many waits, and how many it has then.
-    async fn gathered(pace: &Pace, there: usize, come: &[usize]) -> (Duration, usize) {
+    /// How long a lane with so many waits while so many are not answered, and how many it has then.
+    async fn gathered(pace: &Pace, there: usize, come: &[usize], unanswered: u64) -> (Duration, usize) {
         let (sender, mut queue) = mpsc::unbounded_channel();
         let mut waiting: VecDeque<()> = (0..there).map(|_| ()).collect();
         let begun = Instant::now();
@@ -102,7 +103,8 @@ mod tests {
             }
         };
         let gathering = async {
-            pace.gather(&mut queue, &mut waiting).await;
+            pace.gather(&mut queue, &mut waiting, &AtomicU64::new(unanswered))
+                .await;
             begun.elapsed()
         };
         let ((), waited) = tokio::join!(sending, gathering);
@@ -110,26 +112,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_small_group_waits_and_only_for_a_large_one() {
+    async fn only_a_small_group_waits_and_only_for_another_under_load() {
         let pace = Pace::default();
-        assert_eq!(gathered(&pace, 1, &[]).await, (Duration::ZERO, 1));
-        let small = pace.begin(LARGE - 1);
-        assert_eq!(gathered(&pace, 1, &[]).await, (Duration::ZERO, 1));
-        let _another = pace.begin(1);
-        assert_eq!(gathered(&pace, ENOUGH, &[]).await, (Duration::ZERO, ENOUGH));
-        let (waited, _) = gathered(&pace, ENOUGH - 1, &[]).await;
+        assert_eq!(gathered(&pace, 1, &[], MANY).await, (Duration::ZERO, 1));
+        let other = pace.begin();
+        assert_eq!(gathered(&pace, 1, &[], MANY - 1).await, (Duration::ZERO, 1));
+        assert_eq!(gathered(&pace, ENOUGH, &[], MANY).await, (Duration::ZERO, ENOUGH));
+        let (waited, _) = gathered(&pace, ENOUGH - 1, &[], MANY).await;
         assert!(waited >= WAIT_MAX && waited < WAIT_MAX * 2, "{waited:?}");
-        drop(small);
-        assert_eq!(gathered(&pace, 1, &[]).await, (Duration::ZERO, 1));
+        drop(other);
+        assert_eq!(gathered(&pace, 1, &[], MANY).await, (Duration::ZERO, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_ends_with_the_group_under_way() {
         let pace = Pace::default();
-        let large = pace.begin(LARGE);
-        let ((waited, there), ()) = tokio::join!(gathered(&pace, 1, &[2, 3]), async {
+        let other = pace.begin();
+        let ((waited, there), ()) = tokio::join!(gathered(&pace, 1, &[2, 3], MANY), async {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            drop(large);
+            drop(other);
         });
         assert_eq!((waited, there), (Duration::from_millis(1), 6));
     }
@@ -137,8 +138,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_makes_it_enough() {
         let pace = Pace::default();
-        let _large = pace.begin(LARGE);
-        let (waited, there) = gathered(&pace, 1, &[ENOUGH / 2, ENOUGH / 2, 1]).await;
+        let _other = pace.begin();
+        let (waited, there) = gathered(&pace, 1, &[ENOUGH / 2, ENOUGH / 2, 1], MANY).await;
         assert_eq!((waited, there), (Duration::ZERO, 2 + ENOUGH));
     }
 }
