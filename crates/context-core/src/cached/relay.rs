@@ -212,9 +212,8 @@ impl Teller {
         };
         if untold.overtaken {
             self.counts.walks.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                "the outbox was purged before the cache was told all of it; all that changed lately is told anew"
-            );
+            // As at the first start: nothing is known of what was told before.
+            tracing::info!("the cache is told all that changed lately: the outbox alone no longer has it");
         }
         let told = self.tell(history, &untold.changes).await;
         if told.is_err() || self.store.history() != history {
