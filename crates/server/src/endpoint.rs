@@ -124,12 +124,17 @@ pub(crate) enum Trouble {
 }
 
 impl Endpoint {
+    /// The one at a base URL, to which `path` is added.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, the key or the file of certificates.
     pub(crate) fn new(
-        target: Target,
+        (url, path): (&str, &str),
         api_key: Option<&SecretString>,
         ca_file: Option<&Path>,
         reply_bytes_max: u64,
     ) -> anyhow::Result<Self> {
+        let target = Target::parse(url, path).map_err(|wrong| anyhow::anyhow!("endpoint {wrong}"))?;
         let tls = if target.tls {
             let name = ServerName::try_from(target.host.clone()).context("endpoint: no name to verify")?;
             Some((TlsConnector::from(Arc::new(client_config(ca_file)?)), name))

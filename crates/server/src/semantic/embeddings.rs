@@ -7,7 +7,7 @@ use contextkeep_resilience::breaker::State;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{PATH, SemanticSettings};
-use crate::endpoint::{Endpoint, Guarded, Target, Trouble};
+use crate::endpoint::{Endpoint, Guarded, Trouble};
 
 /// Replies over this many bytes are read off the reactor.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
@@ -53,10 +53,8 @@ impl Embeddings {
         else {
             return Ok(None);
         };
-        let target =
-            Target::parse(endpoint, PATH).map_err(|problem| anyhow::anyhow!("endpoint {problem}"))?;
         let endpoint = Endpoint::new(
-            target,
+            (endpoint, PATH),
             settings.api_key.as_ref(),
             settings.ca_file.as_deref(),
             settings.max_reply_size.as_u64(),

@@ -7,7 +7,7 @@ use contextkeep_resilience::breaker::State;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{OutputTokensField, PATH, SummariesSettings};
-use crate::endpoint::{Endpoint, Guarded, Target, Trouble};
+use crate::endpoint::{Endpoint, Guarded, Trouble};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -56,10 +56,8 @@ impl Chat {
         let (Some(endpoint), Some(model)) = (&settings.endpoint, &settings.model) else {
             return Ok(None);
         };
-        let target =
-            Target::parse(endpoint, PATH).map_err(|problem| anyhow::anyhow!("endpoint {problem}"))?;
         let endpoint = Endpoint::new(
-            target,
+            (endpoint, PATH),
             settings.api_key.as_ref(),
             settings.ca_file.as_deref(),
             settings.max_reply_size.as_u64(),

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use self::export::{Counts, Exporter, add};
 pub use self::settings::{TraceHeader, TracesSettings};
 pub(crate) use self::trace::{Answered, Calls, Trace};
-use crate::endpoint::{Endpoint, Target};
+use crate::endpoint::Endpoint;
 use crate::telemetry::allowance::Allowance;
 
 /// The header that continues a trace.
@@ -220,9 +220,8 @@ impl Traces {
 }
 
 fn endpoint(settings: &TracesSettings) -> anyhow::Result<Endpoint> {
-    let target =
-        Target::parse(&settings.endpoint, "").map_err(|wrong| anyhow::anyhow!("endpoint {wrong}"))?;
-    let endpoint = Endpoint::new(target, None, settings.ca_file.as_deref(), REPLY_BYTES_MAX)?;
+    let url = (settings.endpoint.as_str(), "");
+    let endpoint = Endpoint::new(url, None, settings.ca_file.as_deref(), REPLY_BYTES_MAX)?;
     Ok(endpoint
         .content_type("application/x-protobuf")
         .headers(settings.header_map()))
