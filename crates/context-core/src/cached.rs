@@ -21,6 +21,7 @@ pub mod relay;
 mod tails;
 #[cfg(test)]
 mod tests;
+mod unbroken;
 mod writes;
 
 use std::sync::Arc;

@@ -1,9 +1,13 @@
-//! Writes: the store first, then the cache, then the answer (K2). All of it in a task of its own: a caller that goes away
-//! between the commit and its telling must not leave the cache untold.
+//! Writes: the store first, then the cache, then the answer (K2). A caller that goes away between the commit and its
+//! telling must not leave the cache untold: what is left of the write goes on without it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+
 use super::heads::Change;
+use super::unbroken::Unbroken;
 use super::{CachedStore, Inner};
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
@@ -13,15 +17,18 @@ use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Ve
 
 impl CachedStore {
     /// Runs a write to its end, in the session and the trace of its caller.
+    ///
+    /// # Cancellation
+    /// Dropping it does not end the write.
     async fn to_the_end<T, W>(&self, write: impl FnOnce(Arc<Inner>) -> W) -> Result<T>
     where
         T: Send + 'static,
         W: Future<Output = T> + Send + 'static,
     {
-        let work = carried(write(self.0.clone()));
-        tokio::spawn(work)
+        // A write that panics is one failed request and not a connection that breaks off.
+        Unbroken::new(AssertUnwindSafe(carried(write(self.0.clone()))).catch_unwind())
             .await
-            .map_err(|error| Error::internal(format!("a write ended early: {error}")))
+            .map_err(|_| Error::internal("a write panicked; the log has the place"))
     }
 
     pub(super) async fn create_and_tell(&self, tenant: TenantId, new: NewContext) -> Result<Created> {
