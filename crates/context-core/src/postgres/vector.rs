@@ -5,7 +5,7 @@
 //! of its positions and these, ascending, as 16-bit numbers.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 
 use bytes::{BufMut, BytesMut};
@@ -29,7 +29,8 @@ pub(super) struct Vector(Vec<u8>);
 impl Vector {
     /// What is found of an item with this text. What does not fit into a vector is left out, from the end.
     pub(super) fn of(tenant: &str, stream_no: i64, text: &str) -> Self {
-        let mut places: HashMap<Cow<'_, str>, Vec<u16>> = HashMap::new();
+        // In the order in which they are sent, and no text can make its lookups slow.
+        let mut places: BTreeMap<Cow<'_, str>, Vec<u16>> = BTreeMap::new();
         let mut bytes = 0;
         for (index, found) in words(text).enumerate() {
             let found = cut(found);
@@ -52,15 +53,13 @@ impl Vector {
         }
         places.insert(tenant_word(tenant).into(), Vec::new());
         places.insert(stream_word(stream_no).into(), Vec::new());
-        let mut places: Vec<_> = places.into_iter().collect();
-        places.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Self(encoded(&places, bytes))
     }
 }
 
 /// Words, sorted, in the form in which Postgres receives them; `bytes` is about how many these will be. The numbers fit:
 /// there are fewer words than bytes, and positions are bounded.
-fn encoded(places: &[(Cow<'_, str>, Vec<u16>)], bytes: usize) -> Vec<u8> {
+fn encoded(places: &BTreeMap<Cow<'_, str>, Vec<u16>>, bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes + 256);
     out.put_u32(u32::try_from(places.len()).unwrap_or(u32::MAX));
     for (word, positions) in places {
@@ -114,8 +113,6 @@ impl ToSql for Vector {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use bytes::Buf as _;
 
     use super::*;
@@ -161,7 +158,7 @@ mod tests {
     fn it_is_written_as_postgres_reads_it() {
         let mut out = BytesMut::new();
         let vector = Vector(encoded(
-            &[("a".into(), vec![1, 258]), ("bc".into(), Vec::new())],
+            &BTreeMap::from([("a".into(), vec![1, 258]), ("bc".into(), Vec::new())]),
             0,
         ));
         vector.to_sql(&Type::TS_VECTOR, &mut out).unwrap();
