@@ -147,14 +147,14 @@ impl PgContextStore {
         let news = indexer.news();
         let groups = GroupSettings {
             lanes: database.write_lanes as usize,
-            queue: database.write_queue as usize,
+            queue: u64::from(database.write_queue),
             queue_bytes: database.write_queue_size.as_u64(),
             group: database.group_commit as usize,
             positions: replicated,
             synchronous_commit: database.durability.synchronous_commit(),
         };
         let committed: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(move |_| news.notify_one());
-        let appender = Appender::start(&servers, groups, &committed);
+        let appender = Appender::new(&servers, groups, &committed);
         let waiting = Error::Unavailable {
             detail: "the database was not reached yet".into(),
             retry_after: RETRY_AFTER,

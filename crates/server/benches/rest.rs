@@ -11,6 +11,8 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/usage.rs"]
+mod usage;
 
 use std::path::Path;
 use std::process::Command;
@@ -49,11 +51,35 @@ fn main() {
             let new = format!(r#"{{"id":"c{context}","agent_id":"a"}}"#);
             setup.send(&post(&address, "/v1/contexts", &new)).await;
         }
-        measure(&cluster, &address, &mut setup).await;
+        let processes = Processes {
+            database: postmaster(&cluster),
+            server: server.id(),
+        };
+        measure(&cluster, processes, &address, &mut setup).await;
     });
 }
 
-async fn measure(cluster: &PgCluster, address: &str, setup: &mut Connection) {
+/// Whose processor time is counted.
+#[derive(Clone, Copy)]
+struct Processes {
+    database: u32,
+    server: u32,
+}
+
+fn postmaster(cluster: &PgCluster) -> u32 {
+    let pid = cluster.primary().daemon().pid().unwrap();
+    pid.as_raw_nonzero().get().cast_unsigned()
+}
+
+/// Appends of one round.
+struct Appends {
+    /// A second.
+    rate: f64,
+    /// Microseconds of processor time an append: of the database, the server, and the clients.
+    costs: [f64; 3],
+}
+
+async fn measure(cluster: &PgCluster, processes: Processes, address: &str, setup: &mut Connection) {
     cluster
         .primary()
         .sql("CREATE TABLE inserted (id bigserial PRIMARY KEY, body text NOT NULL)")
@@ -68,20 +94,24 @@ async fn measure(cluster: &PgCluster, address: &str, setup: &mut Connection) {
     for _ in 0..ROUNDS {
         indexed(address, setup).await;
         inserts.push(pgbench(&script, cluster));
-        spread.push(appends(address, CONTEXTS).await);
+        spread.push(appends(processes, address, CONTEXTS).await);
         indexed(address, setup).await;
-        single.push(appends(address, 1).await);
+        single.push(appends(processes, address, 1).await);
     }
     drop(std::fs::remove_file(&script));
-    let (inserts, spread, single) = (median(inserts), median(spread), median(single));
+    let inserts = median(inserts);
     println!(
         "N4 over REST: {CLIENTS} connections, items of {} bytes, one commit each",
         item().len()
     );
     println!("    pgbench single-row inserts        {inserts:>9.0} /s");
-    for (what, rate) in [("1,000 contexts", spread), ("one context   ", single)] {
+    for (what, rounds) in [("1,000 contexts", spread), ("one context   ", single)] {
+        let rate = median(rounds.iter().map(|round| round.rate).collect());
+        let [database, server, clients] =
+            [0, 1, 2].map(|whose| median(rounds.iter().map(|round| round.costs[whose]).collect()));
         println!(
-            "    appends to {what}         {rate:>9.0} /s   ratio {:.2}",
+            "    appends to {what}         {rate:>9.0} /s   ratio {:.2}   processor time an append: \
+             database {database:.0} us, server {server:.0} us, clients {clients:.0} us",
             rate / inserts
         );
     }
@@ -101,8 +131,8 @@ fn post(address: &str, path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Appends a second by all clients, over so many contexts.
-async fn appends(address: &str, contexts: usize) -> f64 {
+/// Appends by all clients, over so many contexts.
+async fn appends(processes: Processes, address: &str, contexts: usize) -> Appends {
     let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let body = format!(r#"{{"items":[{}]}}"#, item());
     let requests: Arc<Vec<Vec<u8>>> = Arc::new(
@@ -110,6 +140,14 @@ async fn appends(address: &str, contexts: usize) -> f64 {
             .map(|context| post(address, &format!("/v1/contexts/c{context}/items"), &body))
             .collect(),
     );
+    let used = || {
+        [
+            usage::of_tree(processes.database),
+            usage::of(processes.server),
+            usage::of(std::process::id()),
+        ]
+    };
+    let before = used();
     let begun = Instant::now();
     let mut clients = Vec::new();
     for client in 0..CLIENTS {
@@ -131,7 +169,10 @@ async fn appends(address: &str, contexts: usize) -> f64 {
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let done = done.load(Ordering::Relaxed) as f64;
-    done / begun.elapsed().as_secs_f64()
+    let rate = done / begun.elapsed().as_secs_f64();
+    let after = used();
+    let costs = [0, 1, 2].map(|whose| (after[whose] - before[whose]).as_secs_f64() * 1e6 / done);
+    Appends { rate, costs }
 }
 
 /// Waits until the search index has caught up, so that nobody works off the round before.

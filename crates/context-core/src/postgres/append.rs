@@ -10,18 +10,17 @@
 mod careful;
 pub(super) mod columns;
 mod fresh;
-mod pace;
+mod lanes;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use self::pace::Pace;
-use super::group::{Gathering, Job};
+pub(super) use self::lanes::Room;
+use self::lanes::{Commit, Lanes};
+use super::group::{GroupMax, Job};
 use super::link::{Endpoint, Fault, Session};
 use super::replicas::Replicas;
 use super::routed::{Position, position};
@@ -41,10 +40,10 @@ pub(super) type Committed = (Appended, Position);
 /// How appends are gathered.
 #[derive(Clone, Debug)]
 pub(super) struct GroupSettings {
-    /// Groups that may be on their way at the same time; the appends of one context are always in the same lane.
+    /// Groups that may be on their way at the same time.
     pub(super) lanes: usize,
     /// Most appends that wait.
-    pub(super) queue: usize,
+    pub(super) queue: u64,
     /// Most bytes of item bodies that wait.
     pub(super) queue_bytes: u64,
     /// Most appends in one group.
@@ -58,80 +57,55 @@ pub(super) struct GroupSettings {
 /// Takes appends and commits them in groups.
 #[derive(Debug)]
 pub(super) struct Appender {
-    /// A message is what came together; it may be one append.
-    lanes: Vec<mpsc::UnboundedSender<Vec<Job>>>,
-    hasher: RandomState,
-    waiting: Arc<Waiting>,
-    settings: GroupSettings,
-}
-
-/// What waits for its commit, in all lanes together. The lanes' channels have no bound of their own.
-#[derive(Debug, Default)]
-struct Waiting {
-    jobs: AtomicU64,
-    bytes: AtomicU64,
+    lanes: Arc<Lanes<Committer>>,
 }
 
 impl Appender {
-    /// Starts the lanes on the current runtime; they end when the appender is dropped and what waits is done.
-    pub(super) fn start(
+    /// Commits on the runtime that appends come from. What waits is done even if the appender is dropped.
+    pub(super) fn new(
         servers: &Arc<Replicas>,
         settings: GroupSettings,
         committed: &Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Self {
-        let waiting = Arc::new(Waiting::default());
-        let pace = Arc::new(Pace::default());
-        let lanes = (0..settings.lanes.max(1))
-            .map(|_| {
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let lane = Lane {
-                    servers: servers.clone(),
-                    settings: settings.clone(),
-                    waiting: waiting.clone(),
-                    pace: pace.clone(),
-                    committed: committed.clone(),
-                };
-                tokio::spawn(lane.run(receiver));
-                sender
-            })
-            .collect();
-        Self {
-            lanes,
-            hasher: RandomState::new(),
-            waiting,
+        let at_once = settings.lanes;
+        let most = GroupMax {
+            jobs: settings.group,
+            bytes: GROUP_BYTES_MAX,
+        };
+        let committer = Committer {
+            servers: servers.clone(),
             settings,
+            committed: committed.clone(),
+        };
+        Self {
+            lanes: Lanes::new(committer, at_once, most),
         }
     }
 
-    /// Appends in the next group of its lane.
+    /// Appends in one of the next groups.
     pub(super) async fn append(&self, key: &ContextKey, append: Append, now: Timestamp) -> Result<Committed> {
         let (job, outcome) = self.admit(key.clone(), append, now)?;
-        self.enqueue(self.lane_of(key), vec![job]);
+        self.lanes.enqueue([job]);
         answer(outcome).await
     }
 
-    /// Appends in the next groups of their lanes. A lane gets its share as one message, so that one which is idle
-    /// commits it as one group.
+    /// Appends in the next groups: in one, if nobody else is there.
     pub(super) async fn append_many(
         &self,
         tenant: &TenantId,
         appends: Vec<(ContextId, Append)>,
         now: Timestamp,
     ) -> Vec<Result<Committed>> {
-        let mut shares: BTreeMap<usize, Vec<Job>> = BTreeMap::new();
+        let mut jobs = Vec::with_capacity(appends.len());
         let mut outcomes = Vec::with_capacity(appends.len());
         for (id, append) in appends {
-            let key = ContextKey::from((tenant, &id));
-            let lane = self.lane_of(&key);
-            let admitted = self.admit(key, append, now);
+            let admitted = self.admit(ContextKey::from((tenant, &id)), append, now);
             outcomes.push(admitted.map(|(job, outcome)| {
-                shares.entry(lane).or_default().push(job);
+                jobs.push(job);
                 outcome
             }));
         }
-        for (lane, share) in shares {
-            self.enqueue(lane, share);
-        }
+        self.lanes.enqueue(jobs);
         let answers = outcomes
             .into_iter()
             .map(|outcome| async { answer(outcome?).await });
@@ -146,96 +120,45 @@ impl Appender {
         now: Timestamp,
     ) -> Result<(Job, oneshot::Receiver<Result<Committed>>)> {
         let bytes = append.items.iter().map(|item| item.body.len() as u64).sum();
-        let (reply, outcome) = oneshot::channel();
-        // Both are counted before either decides: what is refused is taken off both again.
-        let jobs_before = self.waiting.jobs.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let full = jobs_before >= self.settings.queue as u64 || bytes_before >= self.settings.queue_bytes;
-        let job = Job {
-            key,
-            append,
-            now,
-            bytes,
-            reply,
-        };
-        if full {
-            self.waiting.done(&job);
+        let settings = &self.lanes.committer.settings;
+        let waiting = &self.lanes.unanswered;
+        let Some(room) = waiting.admit(bytes, settings.queue, settings.queue_bytes) else {
             return Err(Error::Overloaded {
                 what: "the queue of appends to Postgres",
                 retry_after: super::RETRY_AFTER,
             });
-        }
-        Ok((job, outcome))
-    }
-
-    /// Where the appends of a context go, always the same.
-    fn lane_of(&self, key: &ContextKey) -> usize {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(key.tenant.as_str().as_bytes());
-        hasher.write(key.id.as_str().as_bytes());
-        usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or(0)
-    }
-
-    /// Puts jobs into their lane's queue.
-    fn enqueue(&self, lane: usize, jobs: Vec<Job>) {
-        let left = match self.lanes.get(lane) {
-            Some(lane) => lane.send(jobs).err().map(|refused| refused.0),
-            None => Some(jobs),
         };
-        for job in left.into_iter().flatten() {
-            self.waiting.done(&job);
-            job.answer(Err(Error::internal("a lane of appends has ended")));
-        }
+        let (reply, outcome) = oneshot::channel();
+        let job = Job {
+            key,
+            append,
+            now,
+            room,
+            reply,
+        };
+        Ok((job, outcome))
     }
 
     /// Appends that wait for their commit.
     pub(super) fn waiting(&self) -> u64 {
-        self.waiting.jobs.load(Ordering::Relaxed)
+        self.lanes.unanswered.jobs()
     }
 }
 
 async fn answer(outcome: oneshot::Receiver<Result<Committed>>) -> Result<Committed> {
     timed(Stage::Commit, outcome)
         .await
-        .map_err(|_| Error::internal("a lane of appends ended before its work; the log has the place"))?
+        .map_err(|_| Error::internal("a group of appends ended before its work; the log has the place"))?
 }
 
-impl Waiting {
-    fn done(&self, job: &Job) {
-        self.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(job.bytes, Ordering::Relaxed);
-    }
-}
-
-/// One group at a time.
-struct Lane {
+/// Commits groups on the primary.
+struct Committer {
     servers: Arc<Replicas>,
     settings: GroupSettings,
-    waiting: Arc<Waiting>,
-    pace: Arc<Pace>,
     committed: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
-impl Lane {
-    async fn run(self, mut queue: mpsc::UnboundedReceiver<Vec<Job>>) {
-        let mut waiting: VecDeque<Job> = VecDeque::new();
-        loop {
-            if waiting.is_empty() {
-                match queue.recv().await {
-                    Some(jobs) => waiting.extend(jobs),
-                    None => return,
-                }
-            }
-            self.pace
-                .gather(&mut queue, &mut waiting, &self.waiting.jobs)
-                .await;
-            let group = Gathering::take(&mut waiting, self.settings.group, GROUP_BYTES_MAX);
-            let _under_way = self.pace.begin();
-            self.commit(group).await;
-        }
-    }
-
-    /// Commits a group and answers every append of it.
+impl Commit for Committer {
     async fn commit(&self, group: Vec<Job>) {
         let left = match self.try_fresh(&group).await {
             Ok((outcomes, position)) => {
@@ -260,7 +183,17 @@ impl Lane {
             self.commit_carefully(left).await;
         }
     }
+}
 
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Committer {
     /// The usual way. A group that gets no connection is refused: more care would not mend that.
     async fn try_fresh(&self, group: &[Job]) -> Outcome<(Vec<Option<Appended>>, Position)> {
         let member = self.servers.primary_member();
@@ -362,7 +295,6 @@ impl Lane {
     }
 
     fn answer(&self, job: Job, outcome: Result<Committed>) {
-        self.waiting.done(&job);
         if let Ok((appended, _)) = &outcome
             && !appended.replayed
         {
