@@ -66,9 +66,24 @@ impl Answer {
         self.origin
     }
 
+    /// To come back to, if it was the first level's.
+    pub fn keep(&self) -> Option<Kept> {
+        (self.origin == Origin::L1).then(|| Kept(Arc::clone(&self.entry)))
+    }
+
     /// How long ago at most it was the newest. For an entry from the second level this is at least that.
     pub fn age(&self) -> Duration {
         self.entry.age(self.at)
+    }
+}
+
+/// An answer of the first level to come back to, see [`Cache::recall`](crate::Cache::recall). Keeps its entry in memory.
+#[derive(Clone)]
+pub struct Kept(pub(crate) Arc<Entry>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

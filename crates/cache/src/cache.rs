@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::answer::{Answer, Read};
+use crate::answer::{Answer, Kept, Read};
 use crate::builder::Builder;
 use crate::clock::Nanos;
 use crate::engine::{Engine, tend};
@@ -83,6 +83,15 @@ impl Cache {
     #[inline]
     pub fn get(&self, key: &str, read: &Read) -> Option<Answer> {
         self.engine.hit(key, read)
+    }
+
+    /// Whether [`get`](Self::get) would give the answer that this is of, and then its age: what a lookup finds, without one.
+    /// `None` says that something else may be there by now. For whoever keeps something made of an answer beside it.
+    ///
+    /// It does not count as a use where the first level decides what to evict: look up now and then.
+    #[inline]
+    pub fn recall(&self, kept: &Kept, read: &Read) -> Option<Duration> {
+        self.engine.hit_again(&kept.0, read)
     }
 
     /// Answers from the first level, the second, or by the loader, which runs once however many ask.

@@ -202,6 +202,21 @@ impl Engine {
         })
     }
 
+    /// As [`hit`](Self::hit), by an entry that a hit has found before.
+    #[inline]
+    pub(crate) fn hit_again(&self, entry: &Entry, read: &Read) -> Option<Duration> {
+        if read.past_memory || entry.has_left() {
+            return None;
+        }
+        let at = read.now.unwrap_or_else(|| self.coarse());
+        if !self.serves(entry, read.floor, at) {
+            return None;
+        }
+        entry.touches.touch(at);
+        self.answered(Origin::L1);
+        Some(entry.age(at))
+    }
+
     /// Whether an entry may answer a read with this floor (G4, G5).
     #[inline]
     pub(crate) fn serves(&self, entry: &Entry, floor: Version, now: Nanos) -> bool {

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) partition: PartitionId,
     /// Whether the body is unknown, where a hit need not look at the body for it.
     is_marker: bool,
+    /// Whether it was in the first level and is not any more: replaced, evicted or taken out.
+    left: AtomicBool,
     pub(crate) span: Span,
     pub(crate) tags: Captured,
     pub(crate) touches: Touches,
@@ -90,6 +92,7 @@ impl Entry {
         };
         Self {
             is_marker: matches!(body, Body::Unknown),
+            left: AtomicBool::new(false),
             body,
             version,
             partition,
@@ -106,6 +109,15 @@ impl Entry {
 
     pub(crate) fn is_marker(&self) -> bool {
         self.is_marker
+    }
+
+    /// Something else has its place in the first level, or nothing.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     pub(crate) fn age(&self, now: Nanos) -> Duration {

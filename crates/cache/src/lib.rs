@@ -57,7 +57,7 @@ mod version;
 pub use self::version::{Key, Mark, Version};
 #[cfg(not(loom))]
 pub use self::{
-    answer::{Answer, Origin, Read},
+    answer::{Answer, Kept, Origin, Read},
     builder::Builder,
     cache::{Cache, Stats},
     clock::{Clock, Nanos, TokioClock},

@@ -3,11 +3,13 @@
 //! Whoever writes to it holds the key's lock in the flight table; readers hold nothing.
 //!
 //! - **L1** A version is never replaced by a lower one.
+//! - **L2** What leaves it is marked before whoever made it leave goes on, so that an entry that is not marked is what a
+//!   lookup would find.
 
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use crate::entry::{Entry, OVERHEAD};
 use crate::version::Key;
@@ -21,6 +23,22 @@ pub(crate) struct Bytes {
 impl Weighter<Key, Arc<Entry>> for Bytes {
     fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
         weight(key.len(), entry.body.len()).max(self.least)
+    }
+}
+
+/// L2, for what is replaced and what is evicted.
+#[derive(Clone, Debug, Default)]
+struct Leaving;
+
+impl Lifecycle<Key, Arc<Entry>> for Leaving {
+    /// Most requests make one or two leave; these are dropped when the shard's lock is given back.
+    type RequestState = [Option<(Key, Arc<Entry>)>; 2];
+
+    fn on_evict(&self, state: &mut Self::RequestState, key: Key, entry: Arc<Entry>) {
+        entry.leave();
+        if let Some(free) = state.iter_mut().find(|place| place.is_none()) {
+            *free = Some((key, entry));
+        }
     }
 }
 
@@ -55,7 +73,7 @@ impl Limits {
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    cache: Cache<Key, Arc<Entry>, Bytes>,
+    cache: Cache<Key, Arc<Entry>, Bytes, DefaultHashBuilder, Leaving>,
     limits: Limits,
 }
 
@@ -69,8 +87,7 @@ impl Memory {
             .weight_capacity(limits.bytes)
             .build()
             .ok()?;
-        let lifecycle = quick_cache::sync::DefaultLifecycle::default();
-        let cache = Cache::with_options(options, Bytes { least }, DefaultHashBuilder::default(), lifecycle);
+        let cache = Cache::with_options(options, Bytes { least }, DefaultHashBuilder::default(), Leaving);
         Some(Self { cache, limits })
     }
 
@@ -93,7 +110,9 @@ impl Memory {
             return false;
         }
         if self.is_oversize(entry.body.len()) {
-            self.cache.remove(key.as_str());
+            if let Some((_, held)) = self.cache.remove(key.as_str()) {
+                held.leave();
+            }
             return false;
         }
         self.cache.insert(key.clone(), entry);
@@ -162,6 +181,33 @@ mod tests {
         assert!(memory.peek("large").is_some());
         assert!(!memory.upsert(&key, value(2, (1 << 20) + 1)));
         assert!(memory.peek("large").is_none(), "nothing older is left behind");
+    }
+
+    // L2
+    #[test]
+    fn what_leaves_is_marked_and_what_stays_is_not() {
+        let memory = memory(64, 1 << 20, 1 << 10);
+        let (first, second) = (value(1, 1), value(2, 1));
+        let key = Key::from("k");
+        memory.upsert(&key, first.clone());
+        assert!(!first.has_left());
+        memory.upsert(&key, second.clone());
+        assert!(first.has_left() && !second.has_left(), "replaced");
+        memory.upsert(&key, value(1, 1));
+        assert!(!second.has_left(), "what is older replaces nothing");
+        memory.upsert(&key, value(3, (1 << 10) + 1));
+        assert!(second.has_left(), "taken out");
+        let many: Vec<(Key, Arc<Entry>)> = (0..1000)
+            .map(|number| (Key::from(format!("k{number}")), value(1, 1)))
+            .collect();
+        for (key, entry) in &many {
+            memory.upsert(key, entry.clone());
+        }
+        let left = many.iter().filter(|(_, entry)| entry.has_left()).count();
+        assert!((1000 - 64..1000).contains(&left), "{left} were evicted");
+        for (key, entry) in &many {
+            assert_eq!(memory.peek(key.as_str()).is_none(), entry.has_left(), "{key}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::answer::{Answer, Origin, Read};
+use crate::answer::{Answer, Kept, Origin, Read};
 use crate::cache::Cache;
 use crate::error::{Error, LoadError};
 use crate::loader::Loader;
@@ -51,6 +51,8 @@ pub struct Found<V> {
     pub origin: Origin,
     /// See [`Answer::age`].
     pub age: Duration,
+    /// See [`Answer::keep`].
+    pub kept: Option<Kept>,
 }
 
 impl<V: Send + Sync + 'static, C: Codec<V>> Typed<V, C> {
@@ -127,6 +129,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Typed<V, C> {
             version: answer.version(),
             origin: answer.origin(),
             age: answer.age(),
+            kept: answer.keep(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! How long things are served: time to live, refresh, stale on error, adaptive times.
 
-use contextkeep_cache::{Adaptive, Error, Origin, Policy, Read};
+use contextkeep_cache::{Adaptive, Error, Origin, Policy, Put, Read};
 
 use crate::source::{Source, cache, ms, v};
 
@@ -191,4 +191,36 @@ async fn levels_can_be_passed_by() {
         v(2),
         "and its answer is kept for the others"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_kept_is_recalled_as_long_as_a_lookup_would_find_it() {
+    let cache = cache(Policy::default());
+    let put = |version, text: &'static str| cache.put(Put::value("k", v(version), text));
+    put(2, "two").await.unwrap();
+    let (any, floor) = (Read::new(), Read::new().floor(v(3)));
+    let kept = cache
+        .get("k", &any)
+        .unwrap()
+        .keep()
+        .expect("it is the first level's");
+    let same = |read: &Read| {
+        let recalled = cache.recall(&kept, read);
+        assert_eq!(recalled, cache.get("k", read).map(|answer| answer.age()));
+        recalled.is_some()
+    };
+    assert!(same(&any) && !same(&floor), "G4");
+    assert!(cache.recall(&kept, &any.clone().past_first_level()).is_none());
+    put(1, "one").await.unwrap();
+    assert!(same(&any), "what is older replaces nothing");
+    put(3, "three").await.unwrap();
+    assert!(cache.recall(&kept, &any).is_none(), "replaced");
+    let kept = cache.get("k", &any).unwrap().keep().unwrap();
+    cache.put(Put::tombstone("k", v(4))).await.unwrap();
+    assert!(cache.recall(&kept, &any).is_none(), "deleted");
+    put(5, "five").await.unwrap();
+    let kept = cache.get("k", &any).unwrap().keep().unwrap();
+    assert!(cache.recall(&kept, &any).is_some());
+    cache.clear();
+    assert!(cache.recall(&kept, &any).is_none(), "cleared");
 }
