@@ -16,6 +16,7 @@ mod feed;
 mod heads;
 mod held;
 mod key;
+mod ready;
 mod record;
 pub mod relay;
 mod tails;
@@ -44,7 +45,6 @@ use crate::store::{
     Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
 use crate::summary::Summary;
-use crate::window::{Window, WindowRequest};
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
 
 /// The name of the cache of heads, which processes that share a second level have to agree on.
@@ -129,29 +129,6 @@ impl CachedStore {
             tails.clear();
         }
     }
-
-    /// A window that was made before and is still the one, at the cost of two lookups.
-    pub(crate) fn window_held(&self, key: &ContextKey, request: &WindowRequest) -> Option<Arc<Window>> {
-        let inner = &*self.0;
-        let read = inner.reading(key)?;
-        let found = inner.heads.hit(key, &read)?;
-        let head = inner.there(&found).ok()?;
-        let standing = inner
-            .tails()?
-            .with(inner.history(), key, &head, |held| held.answer(request).cloned());
-        let Standing::Current(window) = standing else {
-            return None;
-        };
-        note(&found, Origin::L1);
-        Some(window)
-    }
-
-    /// Keeps a window ready for the next who asks alike.
-    pub(crate) fn keep_window(&self, key: &ContextKey, request: WindowRequest, window: &Arc<Window>) {
-        if let Some(tails) = &self.0.tails {
-            tails.keep_answer(key, request, window);
-        }
-    }
 }
 
 impl Inner {
@@ -163,16 +140,13 @@ impl Inner {
     /// K1: the version that an answer from memory must have at least.
     #[expect(clippy::unused_self, reason = "it is this store's rule")]
     fn floor(&self, key: &ContextKey) -> Option<Version> {
-        let session = Session::current()?;
-        let plan = Session::current_plan();
-        if !plan.l1 && !plan.l2 {
-            return None;
-        }
-        match (session.consistency(), session.floor(key)) {
-            (Consistency::Strong, _) | (Consistency::Session, (None, true)) => None,
-            (Consistency::Bounded | Consistency::Any, _) => Some(0),
-            (Consistency::Session, (floor, _)) => Some(floor.unwrap_or(0)),
-        }
+        let floor = |session: &Session| {
+            if !session.plan().l1 && !session.plan().l2 {
+                return None;
+            }
+            floor_for(session.consistency(), || session.floor(key))
+        };
+        Session::with_current(floor).flatten()
     }
 
     fn history(&self) -> u64 {
@@ -301,6 +275,18 @@ impl Inner {
     }
 }
 
+/// K1: as [`Inner::floor`], of what a session has seen.
+fn floor_for(consistency: Consistency, seen: impl FnOnce() -> (Option<Version>, bool)) -> Option<Version> {
+    match consistency {
+        Consistency::Strong => None,
+        Consistency::Bounded | Consistency::Any => Some(0),
+        Consistency::Session => match seen() {
+            (None, true) => None,
+            (floor, _) => Some(floor.unwrap_or(0)),
+        },
+    }
+}
+
 /// What the present session takes beside its floor.
 fn allowed() -> Read {
     let plan = Session::current_plan();
@@ -318,7 +304,7 @@ fn allowed() -> Read {
 }
 
 fn takes_anything() -> bool {
-    Session::current().is_some_and(|session| session.consistency() == Consistency::Any)
+    Session::with_current(|session| session.consistency() == Consistency::Any).unwrap_or(false)
 }
 
 fn origin_of<T>(found: &Found<T>) -> Origin {
@@ -333,9 +319,8 @@ fn origin_of<T>(found: &Found<T>) -> Origin {
 
 /// Notes in the session where an answer came from (G7).
 fn note<T>(found: &Found<T>, origin: Origin) {
-    if let Some(session) = Session::current() {
-        session.served_by(origin, Some(found.age));
-    }
+    // Outside of every session there is nobody to tell.
+    Session::with_current(|session| session.served_by(origin, Some(found.age)));
 }
 
 #[async_trait::async_trait]

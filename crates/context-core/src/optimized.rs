@@ -10,7 +10,7 @@ use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, TruncateRequest, Truncation};
 use crate::semantic::{Semantic, SemanticPage, SemanticQuery};
 use crate::settings::LimitSettings;
-use crate::standard::{self, StandardContextManager};
+use crate::standard::StandardContextManager;
 use crate::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
@@ -126,8 +126,7 @@ impl ContextManager for OptimizedContextManager {
     }
 
     fn window_ready(&self, key: &ContextKey, request: &WindowRequest) -> Option<Answer<Arc<Window>>> {
-        let window = self.store.window_held(key, request)?;
-        Some(standard::seen(key, window.version, window))
+        self.store.window_ready(key, request)
     }
 
     async fn summary(&self, key: &ContextKey, request: SummaryRequest) -> Result<Answer<Option<Summary>>> {

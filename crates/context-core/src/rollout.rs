@@ -13,7 +13,7 @@ mod compare;
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Semaphore;
@@ -39,6 +39,8 @@ const SHADOWS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Rollout {
     settings: RwLock<RolloutSettings>,
+    /// Whether all flags are on, so that most reads need not look at them.
+    all_on: AtomicBool,
     shadows: Arc<Semaphore>,
     counts: Counts,
 }
@@ -72,6 +74,7 @@ impl Rollout {
     pub fn new(settings: RolloutSettings) -> Self {
         Self {
             settings: RwLock::new(settings),
+            all_on: AtomicBool::new(flags(&settings).iter().all(is_on)),
             shadows: Arc::new(Semaphore::new(SHADOWS_MAX)),
             counts: Counts::default(),
         }
@@ -84,10 +87,12 @@ impl Rollout {
 
     /// Changes them, for every request that begins from now on.
     pub fn set(&self, settings: RolloutSettings) {
-        let before = std::mem::replace(
-            &mut *self.settings.write().unwrap_or_else(PoisonError::into_inner),
-            settings,
-        );
+        let before = {
+            let mut held = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+            self.all_on
+                .store(flags(&settings).iter().all(is_on), Ordering::Release);
+            std::mem::replace(&mut *held, settings)
+        };
         if before != settings {
             tracing::info!(?before, ?settings, "the rollout was changed");
         }
@@ -106,17 +111,10 @@ impl Rollout {
     }
 
     fn decide(&self, key: &ContextKey) -> Decision {
-        let settings = self.settings();
-        let flags = [
-            ("optimized", settings.optimized),
-            ("l1", settings.l1),
-            ("l2", settings.l2),
-            ("replicas", settings.replicas),
-            ("hedging", settings.hedging),
-        ];
-        if flags.iter().all(|(_, flag)| *flag == Flag::ON) {
+        if self.all_on.load(Ordering::Acquire) {
             return Decision::default();
         }
+        let flags = flags(&self.settings());
         let [optimized, l1, l2, replicas, hedging] = flags.map(|(name, flag)| match flag {
             Flag::Named(_) => flag.takes(0),
             Flag::Percent(_) => flag.takes(place(name, key)),
@@ -141,6 +139,21 @@ impl Rollout {
             shadow: (tried != plan).then_some(tried),
         }
     }
+}
+
+/// The flags by name.
+fn flags(settings: &RolloutSettings) -> [(&'static str, Flag); 5] {
+    [
+        ("optimized", settings.optimized),
+        ("l1", settings.l1),
+        ("l2", settings.l2),
+        ("replicas", settings.replicas),
+        ("hedging", settings.hedging),
+    ]
+}
+
+fn is_on((_, flag): &(&'static str, Flag)) -> bool {
+    *flag == Flag::ON
 }
 
 /// How one read goes.

@@ -92,6 +92,15 @@ impl Default for Plan {
     }
 }
 
+/// An answer that needs no waiting, and what a session notes of it.
+#[cfg(feature = "cache")]
+pub(crate) struct AtOnce<T> {
+    pub(crate) value: T,
+    pub(crate) version: Version,
+    pub(crate) origin: Origin,
+    pub(crate) age: Duration,
+}
+
 tokio::task_local! {
     static CURRENT: Arc<Session>;
 }
@@ -214,6 +223,12 @@ impl Session {
         self.consistency
     }
 
+    /// Which optimizations its reads may use.
+    #[cfg(feature = "cache")]
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan
+    }
+
     /// Forgets what the client has seen, after it was told that this is lost: what comes next is measured against what is
     /// left.
     pub fn forget(&self) {
@@ -223,6 +238,13 @@ impl Session {
     /// What the client has seen by now.
     pub fn token(&self) -> Token {
         self.lock().token.clone()
+    }
+
+    /// What the client is told: the text of its token, and how old the last answer may be, each if there is something to
+    /// tell.
+    pub fn told(&self) -> (Option<String>, Option<Duration>) {
+        let state = self.lock();
+        (state.token.encode(), state.age)
     }
 
     /// Where the last answer came from, if a store has said so.
@@ -235,6 +257,23 @@ impl Session {
     pub fn floor(&self, key: &ContextKey) -> (Option<Version>, bool) {
         let state = self.lock();
         (state.token.floor(key), state.token.has_overflowed())
+    }
+
+    /// Answers about a context and notes it, all of it under one lock: `answer` gets what [`Session::floor`] says. It must
+    /// not ask the session anything.
+    #[cfg(feature = "cache")]
+    pub(crate) fn answer_at_once<T>(
+        &self,
+        key: &ContextKey,
+        answer: impl FnOnce((Option<Version>, bool)) -> Option<AtOnce<T>>,
+    ) -> Option<T> {
+        let name = token::name(key);
+        let mut state = self.lock();
+        let floor = (state.token.floor_of(name), state.token.has_overflowed());
+        let answer = answer(floor)?;
+        state.token.saw_name(name, answer.version);
+        (state.origin, state.age) = (Some(answer.origin), Some(answer.age));
+        Some(answer.value)
     }
 
     /// Notes a version of a context that was read or written.
@@ -263,9 +302,10 @@ impl Session {
         self.spent.of(stage)
     }
 
-    fn with_current(look: impl FnOnce(&Self)) {
-        // Outside of every session there is nobody to tell.
-        CURRENT.try_with(|session| look(session)).ok();
+    /// What the present session says, if the task is in one: as [`Session::current`] without another owner, whose count
+    /// all threads that serve a client would fight over.
+    pub(crate) fn with_current<T>(look: impl FnOnce(&Self) -> T) -> Option<T> {
+        CURRENT.try_with(|session| look(session)).ok()
     }
 
     /// How old the last answer may be, if a store has said so.

@@ -302,9 +302,8 @@ pub(crate) fn seen<T>(key: &ContextKey, version: Version, value: T) -> Answer<T>
 }
 
 fn note(key: &ContextKey, version: Version) {
-    if let Some(session) = Session::current() {
-        session.saw(key, version);
-    }
+    // Outside of every session there is nobody to tell.
+    Session::with_current(|session| session.saw(key, version));
 }
 
 fn check_times(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<()> {

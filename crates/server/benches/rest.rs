@@ -171,7 +171,7 @@ async fn appends(processes: Processes, address: &str, contexts: usize) -> Append
     let done = done.load(Ordering::Relaxed) as f64;
     let rate = done / begun.elapsed().as_secs_f64();
     let after = used();
-    let costs = [0, 1, 2].map(|whose| (after[whose] - before[whose]).as_secs_f64() * 1e6 / done);
+    let costs = [0, 1, 2].map(|whose| after[whose].saturating_sub(before[whose]).as_secs_f64() * 1e6 / done);
     Appends { rate, costs }
 }
 

@@ -3,6 +3,9 @@
 //!
 //! Both servers are processes of their own; the clients, 64 connections that each wait for their answer, run on the same
 //! cores. Medians of rounds that take turns.
+//!
+//! `… --bench window -- instructions` counts the instructions of a request instead, outside of the kernel, by valgrind,
+//! which other work on the machine does not disturb. There has to be a valgrind.
 #![expect(
     clippy::panic,
     clippy::print_stderr,
@@ -14,6 +17,7 @@
 #[path = "support/client.rs"]
 mod client;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,11 +36,15 @@ const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(2);
 /// Items of a context: a window of about a kilobyte, and one of about 8,000 tokens.
 const SIZES: [usize; 2] = [4, 160];
+/// Requests of the two runs whose instructions are counted.
+const COUNTED: (u64, u64) = (2_000, 10_000);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("bare") {
-        return bare(&arguments.next().unwrap());
+    match arguments.next().as_deref() {
+        Some("bare") => return bare(&arguments.next().unwrap()),
+        Some("instructions") => return instructions(),
+        _ => {}
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let server = Process::serve(folder.path(), &serde_json::json!({}));
@@ -47,11 +55,7 @@ fn main() {
     println!("N1: {CLIENTS} connections, windows from memory against a bare axum handler");
     for items in SIZES {
         let body = runtime.block_on(prepare(&server.address, items));
-        let file = folder.path().join("body.json");
-        std::fs::write(&file, &body).unwrap();
-        let mut again = Command::new(std::env::current_exe().unwrap());
-        again.arg("bare").arg(&file);
-        let bare = Process::of(again);
+        let bare = Process::of(bare_command(folder.path(), &body));
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             ours.push(runtime.block_on(rate(&server.address, &path(items))));
@@ -65,6 +69,82 @@ fn main() {
         );
     }
     traces(&runtime);
+}
+
+/// This program as the bare server of this body.
+fn bare_command(folder: &Path, body: &[u8]) -> Command {
+    let file = folder.join("body.json");
+    std::fs::write(&file, body).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("bare").arg(&file);
+    command
+}
+
+/// Instructions of a request, both sizes, both servers: one connection, the difference of two numbers of requests.
+fn instructions() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    println!("N1: instructions of a request outside of the kernel, one connection");
+    for items in SIZES {
+        let mut body = Vec::new();
+        let mut ours = |requests| {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let server = Process::command(folder.path(), &serde_json::json!({}));
+            collected(folder.path(), &server, |address| {
+                runtime.block_on(async {
+                    body = prepare(address, items).await;
+                    repeat(address, &path(items), requests).await;
+                });
+            })
+        };
+        let ours = each(&mut ours);
+        let bare = each(&mut |requests| {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let bare = bare_command(folder.path(), &body);
+            collected(folder.path(), &bare, |address| {
+                runtime.block_on(repeat(address, "/window", requests));
+            })
+        });
+        println!(
+            "    {items:>4} items, {:>6} bytes: {ours:>7}, bare {bare:>7}",
+            body.len()
+        );
+    }
+}
+
+fn each(run: &mut impl FnMut(u64) -> u64) -> u64 {
+    let (few, many) = COUNTED;
+    run(many).saturating_sub(run(few)) / (many - few)
+}
+
+/// Instructions that a server takes from its start to its end.
+fn collected(folder: &Path, server: &Command, work: impl FnOnce(&str)) -> u64 {
+    let log = folder.join("valgrind.log");
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(format!("--log-file={}", log.display()))
+        .arg(server.get_program())
+        .args(server.get_args())
+        .current_dir(server.get_current_dir().unwrap_or(folder));
+    let process = Process::of(command);
+    work(&process.address);
+    process.stop();
+    let log = std::fs::read_to_string(log).unwrap();
+    let count = log
+        .lines()
+        .find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+    count.unwrap_or_else(|| panic!("no count: {log}"))
+}
+
+async fn repeat(address: &str, path: &str, requests: u64) {
+    let mut connection = Connection::open(address).await;
+    let request = request(address, path);
+    for _ in 0..requests {
+        connection.send(&request).await;
+    }
 }
 
 /// What traces cost a window from memory, by the share of requests that are traced; nobody listens at the endpoint.

@@ -1,15 +1,18 @@
 //! Accepting connections, with a bound on their number and on how long a client may take to say what it wants.
 
+mod timer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::timer::ConnectionTimer;
 use crate::config::ServerSettings;
 use crate::rest::Front;
 
@@ -25,9 +28,6 @@ pub async fn serve(
 ) {
     let permits = Arc::new(Semaphore::new(settings.max_connections));
     let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout);
     loop {
         let accepted = tokio::select! {
             () = draining.cancelled() => break,
@@ -36,7 +36,10 @@ pub async fn serve(
         let Some((stream, permit)) = accepted else {
             continue;
         };
-        let connection = http.serve_connection(TokioIo::new(stream), front.clone());
+        let connection = http1::Builder::new()
+            .timer(ConnectionTimer::default())
+            .header_read_timeout(settings.header_timeout)
+            .serve_connection(TokioIo::new(stream), front.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

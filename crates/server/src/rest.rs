@@ -20,7 +20,7 @@ pub(crate) mod window;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::routing::get;
 use axum::{Json, Router};
 use contextkeep_core::settings::LimitSettings;
@@ -38,7 +38,7 @@ use crate::config::ServerSettings;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::slow::SlowRequests;
 use crate::telemetry::traces::Traces;
-pub use front::Front;
+pub use front::{Front, FrontBody};
 use problem::Problem;
 
 /// Where the answer came from.
@@ -156,7 +156,7 @@ pub fn front(rest: Rest, gatekeeper: Gatekeeper, beside: Router) -> Front {
 /// An answer as JSON.
 fn plain(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
-        Ok(body) => bytes(status, body),
+        Ok(body) => bytes(HeaderMap::new(), status, body),
         Err(error) => {
             axum::response::IntoResponse::into_response(Problem::from(contextkeep_core::Error::Internal {
                 detail: format!("an answer does not serialise: {error}"),
@@ -171,11 +171,17 @@ fn json(status: StatusCode, value: &impl Serialize, origin: Origin) -> Response<
 
 /// An answer that was written as bytes.
 fn raw(body: impl Into<Body>, origin: Origin) -> Response<Body> {
-    from(bytes(StatusCode::OK, body), origin)
+    raw_with(HeaderMap::new(), body, origin)
 }
 
-fn bytes(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+/// As [`raw`]. `headers` is an empty map, which may have room.
+fn raw_with<B>(headers: HeaderMap, body: impl Into<B>, origin: Origin) -> Response<B> {
+    from(bytes(headers, StatusCode::OK, body), origin)
+}
+
+fn bytes<B>(headers: HeaderMap, status: StatusCode, body: impl Into<B>) -> Response<B> {
     let mut response = Response::new(body.into());
+    *response.headers_mut() = headers;
     // Room for what the layers add, so that the map is made once.
     response.headers_mut().reserve(8);
     *response.status_mut() = status;
@@ -185,7 +191,7 @@ fn bytes(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     response
 }
 
-fn from(mut response: Response<Body>, origin: Origin) -> Response<Body> {
+fn from<B>(mut response: Response<B>, origin: Origin) -> Response<B> {
     response
         .headers_mut()
         .insert(ORIGIN, HeaderValue::from_static(origin.as_str()));
@@ -193,10 +199,36 @@ fn from(mut response: Response<Body>, origin: Origin) -> Response<Body> {
 }
 
 /// Adds the version as `ETag`.
-fn tagged(mut response: Response<Body>, version: Version) -> Response<Body> {
-    let tag = format!("\"{version}\"");
-    if let Ok(tag) = HeaderValue::from_maybe_shared(bytes::Bytes::from(tag)) {
+fn tagged<B>(mut response: Response<B>, version: Version) -> Response<B> {
+    // By hand: the formatter costs more than the rest of the header.
+    let mut text = [b'"'; 22];
+    let mut first = text.len() - 1;
+    let mut left = version;
+    for digit in text.iter_mut().rev().skip(1) {
+        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        first -= 1;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let tag = text.get(first.saturating_sub(1)..).map(HeaderValue::from_bytes);
+    if let Some(Ok(tag)) = tag {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_the_version_in_quotes() {
+        for version in [0, 7, 10, 1234, u64::MAX] {
+            let response = tagged(Response::new(()), version);
+            let tag = response.headers().get(header::ETAG).unwrap();
+            assert_eq!(tag.to_str().unwrap(), format!("\"{version}\""));
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use contextkeep_core::session::{Consistency, Session, Token};
@@ -34,14 +33,15 @@ pub(crate) fn asked(headers: &HeaderMap) -> Result<Arc<Session>, Error> {
 }
 
 /// Says in the answer what the client has seen by now.
-pub(crate) fn tell(session: &Session, response: &mut Response<Body>) {
+pub(crate) fn tell<B>(session: &Session, response: &mut Response<B>) {
     let headers = response.headers_mut();
-    if let Some(token) = session.token().encode()
+    let (token, age) = session.told();
+    if let Some(token) = token
         && let Ok(token) = HeaderValue::from_maybe_shared(bytes::Bytes::from(token))
     {
         headers.insert(TOKEN, token);
     }
-    if let Some(age) = session.age() {
+    if let Some(age) = age {
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
     }
 }

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use contextkeep_cache::Kept;
+
 use crate::item::Kind;
 use crate::store::{ItemPage, ItemQuery, Order, Tail, TailQuery};
 use crate::window::{Window, WindowRequest};
@@ -16,6 +18,8 @@ use crate::{Context, Item, Seq, Version};
 
 /// Windows of one version that are kept ready: readers of one context mostly ask alike.
 const ANSWERS_MAX: usize = 4;
+/// One in so many windows that are kept ready is given after the head was looked up.
+const LOOKED_UP: u8 = 64;
 /// What an item costs beside its body, in bytes: the struct, its links and the body's own header.
 const ITEM_OVERHEAD: u64 = 256;
 
@@ -30,6 +34,10 @@ pub(super) struct Held {
     before: Option<Kind>,
     bytes: u64,
     answers: Vec<(WindowRequest, Arc<Window>)>,
+    /// The head in its cache that the answers were found to belong to.
+    head: Option<Kept>,
+    /// Times that they were given without looking that head up.
+    recalled: u8,
 }
 
 impl Held {
@@ -44,6 +52,8 @@ impl Held {
             before: tail.before,
             bytes,
             answers: Vec::new(),
+            head: None,
+            recalled: 0,
         }
     }
 
@@ -72,7 +82,12 @@ impl Held {
     /// The head has changed and the items have not.
     pub(super) fn set_context(&mut self, context: &Context) {
         self.context = context.clone();
+        self.forget_answers();
+    }
+
+    fn forget_answers(&mut self) {
         self.answers.clear();
+        self.head = None;
     }
 
     /// H2. Whether the items followed immediately.
@@ -106,7 +121,7 @@ impl Held {
                 self.bytes -= size(&item);
             }
         }
-        self.answers.clear();
+        self.forget_answers();
     }
 
     /// What the store would answer, if enough is held.
@@ -180,6 +195,19 @@ impl Held {
     pub(super) fn answer(&self, request: &WindowRequest) -> Option<&Arc<Window>> {
         let found = self.answers.iter().find(|(asked, _)| asked == request);
         found.map(|(_, window)| window)
+    }
+
+    /// As [`Held::answer`], with the head that has to be the present one for it; `None` now and then as well, so that the
+    /// head is looked up and its cache learns that it is used.
+    pub(super) fn recall(&mut self, request: &WindowRequest) -> Option<(&Kept, &Arc<Window>)> {
+        self.recalled = (self.recalled + 1) % LOOKED_UP;
+        let head = self.head.as_ref().filter(|_| self.recalled != 0)?;
+        Some((head, self.answer(request)?))
+    }
+
+    /// The answers were found to belong to this head.
+    pub(super) fn belongs_to(&mut self, head: Option<&Kept>) {
+        self.head = head.cloned();
     }
 
     /// Keeps a window ready, in the place of the oldest if there are many.

@@ -135,6 +135,18 @@ impl Tails {
         make(&mut held).map_or(Standing::Nothing, Standing::Current)
     }
 
+    /// Makes something of what is held in this history. Whether it is still the end is for `make` to know.
+    pub(super) fn held<T>(
+        &self,
+        history: u64,
+        key: &ContextKey,
+        make: impl FnOnce(&mut Held) -> Option<T>,
+    ) -> Option<T> {
+        let slot = self.slots.get(key)?;
+        let mut held = slot.lock();
+        (held.history() == history).then(|| make(&mut held)).flatten()
+    }
+
     /// What is held, whatever its age.
     pub(super) fn any<T>(
         &self,

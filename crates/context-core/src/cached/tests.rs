@@ -3,6 +3,7 @@
 mod against;
 mod histories;
 mod nodes;
+mod ready;
 mod seated;
 
 use std::sync::Arc;

@@ -65,6 +65,7 @@ impl Spent {
 
 /// Notes what a stage took that ends now: in the present session if there is one, and in the present trace.
 pub(crate) fn spent(stage: Stage, took: Duration) {
+    // Outside of every session there is nobody to tell.
     Session::with_current(|session| session.spent.add(stage, took));
     stages::note(stage, took);
 }

@@ -92,7 +92,8 @@ impl Token {
         let mut flags = 0;
         flags |= if self.position.is_some() { HAS_POSITION } else { 0 };
         flags |= if self.overflowed { OVERFLOWED } else { 0 };
-        let mut bytes = vec![FORMAT, flags];
+        let mut bytes = Vec::with_capacity(2 + 3 * 8 + self.versions.len() * 16);
+        bytes.extend([FORMAT, flags]);
         if let Some((epoch, lsn)) = self.position {
             for number in [epoch.system, u64::from(epoch.timeline), lsn] {
                 bytes.extend(number.to_le_bytes());
@@ -110,8 +111,12 @@ impl Token {
         if self.versions.is_empty() {
             return None;
         }
-        let context = hash(key);
-        let seen = self.versions.iter().find(|(other, _)| *other == context);
+        self.floor_of(name(key))
+    }
+
+    /// As [`Token::floor`], by the context's [`name`].
+    pub(super) fn floor_of(&self, name: u64) -> Option<Version> {
+        let seen = self.versions.iter().find(|(other, _)| *other == name);
         seen.map(|(_, version)| *version)
     }
 
@@ -131,7 +136,13 @@ impl Token {
     }
 
     pub(super) fn saw(&mut self, key: &ContextKey, version: Version) {
-        self.raise_version(hash(key), version);
+        self.raise_version(name(key), version);
+    }
+
+    /// As [`Token::saw`], by the context's [`name`].
+    #[cfg(feature = "cache")]
+    pub(super) fn saw_name(&mut self, name: u64, version: Version) {
+        self.raise_version(name, version);
     }
 
     pub(super) fn overflow(&mut self) {
@@ -139,6 +150,13 @@ impl Token {
     }
 
     fn raise_version(&mut self, context: u64, mut version: Version) {
+        // Most sessions see one context again and again.
+        if let Some((last, seen)) = self.versions.last_mut()
+            && *last == context
+        {
+            *seen = version.max(*seen);
+            return;
+        }
         if let Some(at) = self.versions.iter().position(|(other, _)| *other == context) {
             version = version.max(self.versions.remove(at).1);
         }
@@ -177,9 +195,9 @@ fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*number))
 }
 
-/// The same on every node: `SipHash-1-3` of both halves of the key, with no secret. Whoever finds two ids that collide
-/// makes his own reads take a hop more.
-fn hash(key: &ContextKey) -> u64 {
+/// What a token calls a context. The same on every node: `SipHash-1-3` of both halves of the key, with no secret. Whoever
+/// finds two ids that collide makes his own reads take a hop more.
+pub(super) fn name(key: &ContextKey) -> u64 {
     let mut hash = SipHasher13::new();
     hash.write(key.tenant.as_str().as_bytes());
     hash.write(&[0]);

@@ -1,23 +1,25 @@
 //! What a face has made of a window, kept with it, so that whoever asks alike gets the same bytes.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 
 use super::Format;
 
 /// The bytes of one window in each format, made by whoever asks first. Not part of what the window says: windows are equal
 /// without it, and a copy begins without.
 #[derive(Default)]
-pub struct Written([OnceLock<Arc<Vec<u8>>>; Format::ALL.len()]);
+pub struct Written([OnceLock<Bytes>; Format::ALL.len()]);
 
 impl Written {
     /// The bytes that were made before, else those that `write` makes now. A face has to write the same for the same
     /// window and format; there is one that does.
-    pub fn get_or_write(&self, format: Format, write: impl FnOnce() -> Vec<u8>) -> Arc<Vec<u8>> {
+    pub fn get_or_write(&self, format: Format, write: impl FnOnce() -> Vec<u8>) -> Bytes {
         let place = Format::ALL.iter().position(|known| *known == format);
         match place.and_then(|place| self.0.get(place)) {
-            Some(cell) => cell.get_or_init(|| Arc::new(write())).clone(),
-            None => Arc::new(write()),
+            Some(cell) => cell.get_or_init(|| write().into()).clone(),
+            None => write().into(),
         }
     }
 }
@@ -52,7 +54,7 @@ mod tests {
             let number = u8::try_from(number).unwrap();
             let first = written.get_or_write(format, || vec![number]);
             let again = written.get_or_write(format, || unreachable!("it was written"));
-            assert!(Arc::ptr_eq(&first, &again) && *first == [number]);
+            assert!(first.as_ptr() == again.as_ptr() && first == [number][..]);
         }
         assert_eq!(
             format!("{written:?} {:?}", written.clone()),

@@ -17,6 +17,11 @@ pub(crate) struct Process {
 impl Process {
     /// `contextkeep serve` with these settings.
     pub(crate) fn serve(folder: &Path, settings: &serde_json::Value) -> Self {
+        Self::of(Self::command(folder, settings))
+    }
+
+    /// The command of [`Process::serve`].
+    pub(crate) fn command(folder: &Path, settings: &serde_json::Value) -> Command {
         let config = folder.join("contextkeep.yaml");
         std::fs::write(&config, settings.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_contextkeep"));
@@ -26,7 +31,7 @@ impl Process {
             .args(["--data", "data", "--config"])
             .arg(&config)
             .args(["serve", "--bind", "127.0.0.1:0"]);
-        Self::of(command)
+        command
     }
 
     /// A command whose log says where it listens.
@@ -52,6 +57,13 @@ impl Process {
     /// Its number in the system.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Contexts: create, list, read, change, delete, fork, truncate.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use contextkeep_core::store::ListQuery;
@@ -63,10 +65,10 @@ fn created_response(context: &Context, is_new: bool, origin: Origin) -> Response
         ("limit" = Option<u32>, Query, description = "Contexts on a page: 50 if absent"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before")),
     responses((status = 200, body = ContextList<'_>), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params) -> Answered {
+async fn list(State(rest): State<Rest>, principal: Principal, mut params: Params<'static>) -> Answered {
     let (agent_id, session_id, labels) = (
-        params.one("agent_id")?,
-        params.one("session_id")?,
+        params.one("agent_id")?.map(Cow::into_owned),
+        params.one("session_id")?.map(Cow::into_owned),
         params.all("label"),
     );
     let forked_from = params.one("forked_from")?;

@@ -1,5 +1,7 @@
 //! What a request says, parsed with errors that name the field.
 
+use std::borrow::Cow;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
@@ -155,47 +157,65 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
 }
 
 /// The query string, taken apart key by key; what is left over is an error.
-pub(super) struct Params {
-    pairs: Vec<(String, String)>,
+pub(super) struct Params<'query> {
+    pairs: Vec<(Cow<'query, str>, Cow<'query, str>)>,
+    /// The keys that were asked for while something was left.
     known: Vec<&'static str>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Params {
+impl<S: Sync> FromRequestParts<S> for Params<'static> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self::of(&parts.uri))
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let pairs = Params::of(&parts.uri).pairs.into_iter();
+        Ok(Self {
+            pairs: pairs.map(|(name, value)| (owned(name), owned(value))).collect(),
+            known: Vec::new(),
+        })
     }
 }
 
-impl Params {
+impl<'query> Params<'query> {
     /// The query of a request.
-    pub(super) fn of(uri: &Uri) -> Self {
+    pub(super) fn of(uri: &'query Uri) -> Self {
         let query = uri.query().unwrap_or_default();
         Self {
-            pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            pairs: form_urlencoded::parse(query.as_bytes()).collect(),
             known: Vec::new(),
+        }
+    }
+
+    /// Takes one of the values of a key, the first.
+    fn take(&mut self, key: &'static str) -> Option<Cow<'query, str>> {
+        let place = self.pairs.iter().position(|(name, _)| name == key)?;
+        Some(self.pairs.remove(place).1)
+    }
+
+    /// With nothing left, nothing will be refused, and nobody is told which keys there are.
+    fn know(&mut self, key: &'static str) {
+        if !self.pairs.is_empty() {
+            self.known.push(key);
         }
     }
 
     /// All values of a key.
     pub(super) fn all(&mut self, key: &'static str) -> Vec<String> {
-        self.known.push(key);
-        let (taken, left) = std::mem::take(&mut self.pairs)
-            .into_iter()
-            .partition(|(name, _)| name == key);
-        self.pairs = left;
-        let taken: Vec<(String, String)> = taken;
-        taken.into_iter().map(|(_, value)| value).collect()
+        let values = std::iter::from_fn(|| self.take(key))
+            .map(Cow::into_owned)
+            .collect();
+        self.know(key);
+        values
     }
 
     /// The one value of a key.
-    pub(super) fn one(&mut self, key: &'static str) -> Result<Option<String>, Problem> {
-        let mut values = self.all(key);
-        if values.len() > 1 {
+    pub(super) fn one(&mut self, key: &'static str) -> Result<Option<Cow<'query, str>>, Problem> {
+        let value = self.take(key);
+        if value.is_some() && self.take(key).is_some() {
             return Err(Error::from(Invalid::new(key, "is given more than once")).into());
         }
-        Ok(values.pop())
+        self.know(key);
+        Ok(value)
     }
 
     /// The one value of a key as a number.
@@ -240,7 +260,7 @@ impl Params {
             Some((key, _)) => {
                 let known = self.known.join(", ");
                 Err(Error::from(
-                    Invalid::new(key.clone(), "is not a parameter of this request")
+                    Invalid::new(key.clone().into_owned(), "is not a parameter of this request")
                         .hint(format!("it takes: {known}")),
                 )
                 .into())
@@ -251,4 +271,45 @@ impl Params {
 
 fn not_a_number(key: &'static str, text: &str) -> Problem {
     Error::from(Invalid::new(key, format!("{text:?} is not a whole number"))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Taken = (Option<String>, Option<u64>, Vec<String>);
+
+    /// What a request that takes `a` and `b`, and any number of `c`, makes of a query.
+    fn taken(query: &str) -> Result<Taken, String> {
+        let uri = Uri::try_from(format!("/x?{query}")).unwrap();
+        let mut params = Params::of(&uri);
+        let told = |problem: Problem| format!("{problem:?}");
+        let one = params.one("a").map_err(told)?.map(Cow::into_owned);
+        let number = params.number("b").map_err(told)?;
+        let all = params.all("c");
+        params.finish().map_err(told)?;
+        Ok((one, number, all))
+    }
+
+    #[test]
+    fn values_are_taken_by_key_in_their_order() {
+        assert_eq!(taken(""), Ok((None, None, vec![])));
+        let all = vec!["1".to_owned(), "%".to_owned()];
+        assert_eq!(
+            taken("c=1&b=7&c=%25&a=x+y"),
+            Ok((Some("x y".into()), Some(7), all))
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_parameter_is_refused_with_all_that_are() {
+        for query in ["z=1", "a=1&z=1", "z=1&b=1&c=1"] {
+            let problem = taken(query).unwrap_err();
+            assert!(problem.contains("it takes: a, b, c"), "{query}: {problem}");
+        }
+        for query in ["a=1&a=2", "a=1&b=1&a=1", "a=1&a=2&a=3"] {
+            let problem = taken(query).unwrap_err();
+            assert!(problem.contains("more than once"), "{query}: {problem}");
+        }
+    }
 }

@@ -6,22 +6,30 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Method, Request, Response};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, Request, Response};
 use contextkeep_core::{ContextId, ContextKey};
-use futures_util::future::{Either, Ready, ready};
-use hyper::body::Incoming;
+use futures_util::TryFutureExt as _;
+use futures_util::future::{Either, MapOk, Ready, ready};
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 use tower::util::Oneshot;
 
 use super::extract::Params;
 use super::middleware::{self, Guards};
-use super::{Rest, request_id, window};
+use super::request_id::{self, REQUEST_ID};
+use super::{Rest, window};
 use crate::session;
+use crate::telemetry::metrics::requests::{self, Requests};
+
+/// Largest map of a request's headers that is used again for an answer's: a connection keeps the map that it was sent.
+const HEADERS_MAX: usize = 16;
 
 /// All that is served on the port.
 #[derive(Clone)]
@@ -31,12 +39,18 @@ struct Inner {
     rest: Rest,
     guards: Arc<Guards>,
     routes: Router,
+    windows: Arc<Requests>,
 }
 
 impl Front {
     /// `routes` have `guards` around them already.
     pub(super) fn new(rest: Rest, guards: Arc<Guards>, routes: Router) -> Self {
-        Self(Arc::new(Inner { rest, guards, routes }))
+        Self(Arc::new(Inner {
+            rest,
+            guards,
+            routes,
+            windows: requests::of_route(window::PATH),
+        }))
     }
 }
 
@@ -48,45 +62,112 @@ impl fmt::Debug for Front {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Front {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<Ready<Result<Response<Body>, Infallible>>, Oneshot<Router, Request<Incoming>>>;
+/// The body of an answer.
+#[derive(Debug)]
+pub enum FrontBody {
+    /// All of it, unless it was taken.
+    Ready(Option<Bytes>),
+    /// What a route gives.
+    Routed(Body),
+}
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        match self.0.window(&request) {
-            Some(response) => Either::Left(ready(Ok(response))),
-            None => Either::Right(self.0.routes.clone().oneshot(request)),
+impl From<Bytes> for FrontBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl hyper::body::Body for FrontBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.get_mut() {
+            Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Routed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ready(bytes) => bytes.is_none(),
+            Self::Routed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ready(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Routed(body) => body.size_hint(),
         }
     }
 }
 
+type Answer = Response<FrontBody>;
+type Routed = MapOk<Oneshot<Router, Request<Incoming>>, fn(Response<Body>) -> Answer>;
+
+impl hyper::service::Service<Request<Incoming>> for Front {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Answer, Infallible>>, Routed>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(response) = self.0.window(&mut request) {
+            return Either::Left(ready(Ok(response)));
+        }
+        let routed: fn(Response<Body>) -> Answer = |response| response.map(FrontBody::Routed);
+        Either::Right(self.0.routes.clone().oneshot(request).map_ok(routed))
+    }
+}
+
 impl Inner {
-    fn window<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+    /// The answer, if it is ready; else the request is as it was.
+    fn window<B>(&self, request: &mut Request<B>) -> Option<Answer> {
         let id = request
             .uri()
             .path()
             .strip_prefix("/v1/contexts/")?
             .strip_suffix("/window")?;
-        if request.method() != Method::GET {
+        if request.method() != Method::GET || self.guards.is_full() {
             return None;
         }
         let begun = Instant::now();
-        let _permit = self.guards.permit()?;
         let principal = self.guards.gatekeeper.admit(request.headers()).ok()?;
         // A percent sign or a slash is not in the alphabet of ids.
-        let key = ContextKey::new(principal.tenant, ContextId::parse(id).ok()?);
+        let key = ContextKey::new(principal.tenant.clone(), ContextId::parse(id).ok()?);
         let asked = window::asked(Params::of(request.uri())).ok()?;
         let session = session::asked(request.headers()).ok()?;
         let ready = session.sync_scope(|| self.rest.manager.window_ready(&key, &asked.request))?;
-        let mut response = window::answer(&ready, asked.format);
-        session::tell(&session, &mut response);
         let id = request_id::of(request.headers());
-        let method = request.method();
         let trace = self
             .guards
-            .trace(method, request.headers(), Some(window::PATH), begun);
-        middleware::served(method, window::PATH, &id, begun, trace, &mut response);
+            .trace(&Method::GET, request.headers(), Some(window::PATH), begun);
+        let mut response = window::answer(emptied(request.headers_mut()), &ready, asked.format);
+        session::tell(&session, &mut response);
+        middleware::served(
+            &Method::GET,
+            window::PATH,
+            &self.windows,
+            &id,
+            begun,
+            trace,
+            &response,
+        );
+        response.headers_mut().insert(REQUEST_ID, id);
         Some(response)
     }
+}
+
+/// The map of a request that nobody looks at any more, for its answer. hyper hands a connection's next request the map of
+/// the answer before, so that most connections make one only.
+fn emptied(headers: &mut HeaderMap) -> HeaderMap {
+    let mut headers = std::mem::take(headers);
+    if headers.capacity() > HEADERS_MAX {
+        return HeaderMap::new();
+    }
+    headers.clear();
+    headers
 }

@@ -77,7 +77,7 @@ fn request(rest: &Rest, headers: &HeaderMap, body: &Body) -> Result<AppendReques
         ("limit" = Option<u32>, Query, description = "Items on a page: 100 if absent"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before")),
     responses((status = 200, body = ItemList), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn page(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
+async fn page(State(rest): State<Rest>, Key(key): Key, mut params: Params<'static>) -> Answered {
     let (after, before) = (params.number("after")?, params.number("before")?);
     let order = match params.one("order")?.as_deref() {
         None | Some("asc") => Order::Ascending,

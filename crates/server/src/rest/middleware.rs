@@ -22,8 +22,9 @@ use super::request_id::{self, REQUEST_ID};
 use super::{ORIGIN, Rest};
 use crate::auth::Gatekeeper;
 use crate::session;
+use crate::telemetry::metrics::requests::{self, Requests};
+use crate::telemetry::slow;
 use crate::telemetry::traces::{Answered, Trace};
-use crate::telemetry::{metrics, slow};
 
 /// What every request passes.
 pub(super) struct Guards {
@@ -42,8 +43,14 @@ impl Guards {
     }
 
     /// The right to be served among `server.max_requests`.
-    pub(super) fn permit(&self) -> Option<SemaphorePermit<'_>> {
+    fn permit(&self) -> Option<SemaphorePermit<'_>> {
         self.permits.try_acquire().ok()
+    }
+
+    /// Whether `server.max_requests` are being served. What is answered at once, without waiting for anything, asks this
+    /// and takes no permit: there are never more of its kind than threads, and a permit would travel between them.
+    pub(super) fn is_full(&self) -> bool {
+        self.permits.available_permits() == 0
     }
 
     /// The trace of a request, if it is traced. `route` is the path of the route.
@@ -87,7 +94,9 @@ async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next
     };
     let trace_id = trace.as_ref().map(Trace::id);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let took = served(&method, route, &id, begun, trace, &mut response);
+    let requests = requests::of_route(route);
+    let took = served(&method, route, &requests, &id, begun, trace, &response);
+    response.headers_mut().insert(REQUEST_ID, id.clone());
     // These take as long as there is to read or to send.
     if guards.rest.slow.is(took) && !matches!(route, "/v1/import" | "/v1/contexts/{id}/export") {
         guards.rest.slow.tell(&slow::Request {
@@ -106,19 +115,20 @@ async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next
     response
 }
 
-/// Notes that a request was answered, names it in the answer, and says how long it took.
-pub(super) fn served(
+/// Notes that a request was answered, and says how long it took. `requests` are those of the route.
+pub(super) fn served<B>(
     method: &Method,
     route: &str,
+    requests: &Requests,
     id: &HeaderValue,
     begun: Instant,
     trace: Option<Trace>,
-    response: &mut Answer,
+    response: &Response<B>,
 ) -> Duration {
     let status = response.status();
     // Paths carry ids and bodies carry conversations: neither is logged.
     let took = begun.elapsed();
-    metrics::served(method, route, status, took);
+    requests.served(method, status, took);
     let duration_ms = took.as_secs_f64() * 1000.0;
     let request_id = request_id::text(id);
     let trace_id = trace.as_ref().map(|trace| display(trace.id()));
@@ -138,7 +148,6 @@ pub(super) fn served(
     } else {
         tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, trace_id, "request served");
     }
-    response.headers_mut().insert(REQUEST_ID, id.clone());
     took
 }
 
@@ -189,7 +198,7 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
     }
     match guards.gatekeeper.admit(request.headers()) {
         Ok(principal) => {
-            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(principal.clone());
             if request.uri().path().starts_with("/mcp") {
                 // Its endpoint looks for a session itself: without the headers there is none.
                 next.run(request).await

@@ -82,7 +82,7 @@ struct Put {
         ("first_seq" = Option<u64>, Query, description = "The first item to cover; with last_seq"),
         ("last_seq" = Option<u64>, Query, description = "The last item to cover; with first_seq")),
     responses((status = 200, body = AnswerBody<'_>), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn read(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
+async fn read(State(rest): State<Rest>, Key(key): Key, mut params: Params<'static>) -> Answered {
     let (first, last) = (params.number("first_seq")?, params.number("last_seq")?);
     params.finish()?;
     let range = match (first, last) {

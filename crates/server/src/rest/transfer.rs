@@ -1,5 +1,6 @@
 //! Export and import over HTTP, both as streams.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body as HttpBody;
@@ -27,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
 #[utoipa::path(get, path = "/v1/contexts/{id}/export", tag = "transfer",
     params(("id" = String, Path), ("format" = Option<String>, Query, description = "`contextkeep` (the default) or `openai-chat`")),
     responses((status = 200, content_type = "application/x-ndjson", body = String), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn export(State(rest): State<Rest>, Key(key): Key, mut params: Params) -> Answered {
+async fn export(State(rest): State<Rest>, Key(key): Key, mut params: Params<'static>) -> Answered {
     let format = match params.one("format")? {
         None => Format::default(),
         Some(name) => Format::parse(&name).ok_or_else(|| {
@@ -78,10 +79,11 @@ fn stream(
 async fn import(
     State(rest): State<Rest>,
     principal: Principal,
-    mut params: Params,
+    mut params: Params<'static>,
     request: Request,
 ) -> Answered {
-    let agent_id = params.one("agent_id")?.unwrap_or_else(|| "import".to_owned());
+    let agent_id = params.one("agent_id")?;
+    let agent_id = agent_id.map_or_else(|| "import".to_owned(), Cow::into_owned);
     params.finish()?;
     let mut import = Import::new(rest.manager.as_ref(), &rest.limits, principal.tenant, agent_id);
     let mut body = request.into_body();

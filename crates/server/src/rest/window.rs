@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::Response;
+use axum::http::{HeaderMap, Response};
 use contextkeep_core::window::{Cut, Format, Window};
 use contextkeep_core::{Answer, Error, Invalid, WindowRequest};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::dto::StoredItem;
 use super::extract::{Key, Params};
 use super::problem::{Problem, ProblemDocument};
-use super::{Answered, Rest, raw, tagged};
+use super::{Answered, Rest, raw_with, tagged};
 
 pub(super) fn routes() -> OpenApiRouter<Rest> {
     OpenApiRouter::new().routes(routes!(window))
@@ -40,10 +40,10 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
         ("cut" = Option<String>, Query, description = "`sticky` (the default) or `tight`"),
         ("summary" = Option<bool>, Query, description = "Whether a summary of what is left out is to stand in its place; `false` by default")),
     responses((status = 200, body = WindowBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
-async fn window(State(rest): State<Rest>, Key(key): Key, params: Params) -> Answered {
+async fn window(State(rest): State<Rest>, Key(key): Key, params: Params<'static>) -> Answered {
     let asked = asked(params)?;
     let ready = rest.manager.window(&key, asked.request).await?;
-    Ok(answer(&ready, asked.format))
+    Ok(answer(HeaderMap::new(), &ready, asked.format))
 }
 
 /// The route above, for metrics.
@@ -55,7 +55,7 @@ pub(super) struct Asked {
     pub(super) format: Format,
 }
 
-pub(super) fn asked(mut params: Params) -> Result<Asked, Problem> {
+pub(super) fn asked(mut params: Params<'_>) -> Result<Asked, Problem> {
     let max_tokens = params.number("max_tokens")?;
     let reserve = params.number("reserve")?.unwrap_or(0);
     let format = match params.one("format")? {
@@ -81,23 +81,18 @@ pub(super) fn asked(mut params: Params) -> Result<Asked, Problem> {
     Ok(Asked { request, format })
 }
 
-pub(super) fn answer(answer: &Answer<Arc<Window>>, format: Format) -> Response<Body> {
+/// The answer. `headers` is an empty map, which may have room.
+pub(super) fn answer<B: From<Bytes>>(
+    headers: HeaderMap,
+    answer: &Answer<Arc<Window>>,
+    format: Format,
+) -> Response<B> {
     let window = &answer.value;
     // Whoever asks alike gets the same bytes: a window that was kept ready is not written again.
     let body = window
         .written
         .get_or_write(format, || write::window(window, format));
-    let body = Bytes::from_owner(Shared(body));
-    tagged(raw(body, answer.origin), window.version)
-}
-
-/// Bytes that a kept window and the answers made of it have in common.
-struct Shared(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
+    tagged(raw_with(headers, body, answer.origin), window.version)
 }
 
 fn parse_format(name: &str) -> Result<Format, Problem> {

@@ -5,23 +5,21 @@
 
 mod cached;
 mod observed;
+pub(crate) mod requests;
 mod semantic;
 mod summaries;
 mod table;
 mod traces;
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::metrics::Histogram;
 use anyhow::Context as _;
-use axum::http::{Method, StatusCode};
 use contextkeep_core::postgres::insight::{self, Insight};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::table::REQUEST_DURATION;
 use crate::caching::Caching;
 use crate::semantic::SemanticSearch;
 use crate::summaries::Summaries;
@@ -29,10 +27,6 @@ use crate::telemetry::traces::Traces;
 
 /// Time between two looks at what the store counted, so that little has to be caught up with at a time.
 const ROUND: Duration = Duration::from_secs(5);
-/// Upper limits of the buckets of requests, in seconds.
-const REQUEST_LIMITS: [f64; 12] = [
-    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
 
 /// The figures of this process.
 #[derive(Debug)]
@@ -68,7 +62,6 @@ impl Metrics {
     ) -> anyhow::Result<Self> {
         let statements = insight::limits().map(|limit| limit.as_secs_f64());
         let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.name.to_owned()), &REQUEST_LIMITS)?
             .set_buckets_for_metric(
                 Matcher::Full(table::STATEMENT_DURATION.name.to_owned()),
                 &statements,
@@ -92,7 +85,9 @@ impl Metrics {
     /// Everything there is, as Prometheus reads it; `insight` is what the store tells at the moment.
     pub fn render(&self, insight: Option<&Insight>) -> String {
         self.observe(insight);
-        self.handle.0.render()
+        let mut text = self.handle.0.render();
+        requests::render(&mut text);
+        text
     }
 
     fn observe(&self, insight: Option<&Insight>) {
@@ -127,38 +122,6 @@ pub async fn keep(
         }
         metrics.observe(insight().as_ref());
         metrics.handle.0.run_upkeep();
-    }
-}
-
-/// Methods as labels; anything can stand in a request's place for it.
-const METHODS: [&str; 8] = [
-    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other",
-];
-/// Classes of status as labels.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// The histograms of one route: looked up once, since finding them costs more than recording.
-type OfRoute = [[OnceLock<Histogram>; CLASSES.len()]; METHODS.len()];
-static DURATIONS: LazyLock<RwLock<HashMap<String, Arc<OfRoute>>>> = LazyLock::new(RwLock::default);
-
-/// A request was answered. `route` is the path of the route, not that of the request.
-pub(crate) fn served(method: &Method, route: &str, status: StatusCode, took: Duration) {
-    let method = METHODS.iter().position(|known| *known == method.as_str());
-    let method = method.unwrap_or(METHODS.len() - 1);
-    let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
-    let known = DURATIONS
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(route)
-        .cloned();
-    let of_route = known.unwrap_or_else(|| {
-        let mut durations = DURATIONS.write().unwrap_or_else(PoisonError::into_inner);
-        durations.entry(route.to_owned()).or_default().clone()
-    });
-    let cell = of_route.get(method).and_then(|classes| classes.get(class));
-    if let (Some(cell), Some(method), Some(class)) = (cell, METHODS.get(method), CLASSES.get(class)) {
-        cell.get_or_init(|| REQUEST_DURATION.histogram(&[method, route, class]))
-            .record(took.as_secs_f64());
     }
 }
 

@@ -174,14 +174,6 @@ impl Metric {
         }
     }
 
-    /// The histogram itself, for whoever records often.
-    pub(super) fn histogram(&self, values: &[&str]) -> metrics::Histogram {
-        match self.handle(values) {
-            Handle::Histogram(histogram) => histogram,
-            Handle::Counter(_) | Handle::Gauge(_) => metrics::Histogram::noop(),
-        }
-    }
-
     /// Adds a value to a histogram, so many times.
     pub(super) fn record(&self, values: &[&str], value: f64, times: usize) {
         if let Handle::Histogram(histogram) = self.handle(values) {

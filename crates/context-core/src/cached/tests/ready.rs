@@ -1,0 +1,157 @@
+//! Windows that are kept ready, given with and without a look at the head.
+
+use super::super::key::Name;
+use super::*;
+use crate::manager::ContextManager;
+use crate::settings::LimitSettings;
+use crate::{OptimizedContextManager, WindowRequest};
+
+/// More than it takes until the head is looked up once more.
+const ROUNDS: usize = 200;
+
+struct Ready {
+    store: CachedStore,
+    manager: OptimizedContextManager,
+}
+
+impl Ready {
+    /// The context `a` with one item, whose window is kept ready.
+    async fn new(store: CachedStore, expires_at: Option<crate::Timestamp>) -> Self {
+        let manager = OptimizedContextManager::new(store.clone(), LimitSettings::default());
+        let ready = Self { store, manager };
+        let new = NewContext {
+            expires_at,
+            ..new("a")
+        };
+        ready.store.create(&tenant(), new).await.unwrap();
+        ready.store.append(&key("a"), said("1")).await.unwrap();
+        ready.keep().await;
+        ready
+    }
+
+    async fn keep(&self) {
+        let key = key("a");
+        let window = self.manager.window(&key, WindowRequest::default());
+        in_session(Consistency::Session, window).await.0.unwrap();
+    }
+
+    fn given(&self, session: &Arc<Session>) -> Option<usize> {
+        let ready = session.sync_scope(|| self.manager.window_ready(&key("a"), &WindowRequest::default()))?;
+        Some(ready.value.items.len())
+    }
+
+    /// What sessions without a past are given, which all have to be the same.
+    fn always(&self) -> Option<usize> {
+        let session = || Session::new(Consistency::Session, Token::default());
+        let first = self.given(&session());
+        for _ in 0..ROUNDS {
+            assert_eq!(self.given(&session()), first);
+        }
+        first
+    }
+}
+
+fn on_fake() -> (Arc<ManualClock>, CachedStore) {
+    let clock = crate::contract::clock();
+    let store = over(Arc::new(FakeStore::new(clock.clone())), clock.clone());
+    (clock, store)
+}
+
+#[tokio::test]
+async fn it_is_given_again_and_again_and_the_session_knows() {
+    let (_, store) = on_fake();
+    let ready = Ready::new(store, None).await;
+    for consistency in [Consistency::Session, Consistency::Bounded, Consistency::Any] {
+        let session = Session::new(consistency, Token::default());
+        for _ in 0..ROUNDS {
+            assert_eq!(ready.given(&session), Some(1));
+            assert_eq!(session.token().floor(&key("a")), Some(2));
+            assert_eq!(session.origin(), Some(Origin::L1));
+            assert!(session.age().is_some());
+        }
+    }
+    let strong = Session::new(Consistency::Strong, Token::default());
+    assert_eq!(ready.given(&strong), None, "K1");
+    assert!(strong.token().is_empty());
+    assert!(
+        ready
+            .manager
+            .window_ready(&key("a"), &WindowRequest::default())
+            .is_none()
+    );
+}
+
+// G4, Q3
+#[tokio::test]
+async fn it_is_not_given_below_a_floor_or_to_who_may_have_seen_more() {
+    let (_, store) = on_fake();
+    let ready = Ready::new(store, None).await;
+    assert_eq!(ready.always(), Some(1));
+    for (version, given) in [(1, Some(1)), (2, Some(1)), (3, None)] {
+        let session = Session::new(Consistency::Session, Token::default());
+        session.saw(&key("a"), version);
+        assert_eq!(ready.given(&session), given, "{version}");
+    }
+    let session = Session::new(Consistency::Session, Token::default());
+    session.saw_unplaced();
+    assert_eq!(ready.given(&session), None);
+    session.saw(&key("a"), 2);
+    assert_eq!(ready.given(&session), Some(1));
+}
+
+// K2: told before its answer, so that not even the next read is given what was before.
+#[tokio::test]
+async fn it_is_not_given_after_a_change() {
+    let (_, store) = on_fake();
+    let ready = Ready::new(store, None).await;
+    for items in 2..6 {
+        assert_eq!(ready.always(), Some(items - 1));
+        ready.store.append(&key("a"), said("more")).await.unwrap();
+        assert_eq!(ready.always(), None);
+        ready.keep().await;
+    }
+    ready.store.delete(&key("a"), None).await.unwrap();
+    assert_eq!(ready.always(), None);
+}
+
+// A change of which the end that is held was told nothing, as one of another process: its head alone takes its place.
+#[tokio::test]
+async fn it_is_not_given_after_its_head_was_replaced_or_forgotten() {
+    let (_, store) = on_fake();
+    let ready = Ready::new(store, None).await;
+    let inner = &ready.store.0;
+    let name = Name::new(0, &key("a"));
+    assert_eq!(ready.always(), Some(1));
+    let put = contextkeep_cache::Put::invalidation(name.as_str(), 3.into());
+    inner.heads.cache().put(put).await.unwrap();
+    assert_eq!(ready.always(), None);
+
+    let ready = Ready::new(on_fake().1, None).await;
+    assert_eq!(ready.always(), Some(1));
+    ready.store.cache().clear();
+    assert_eq!(ready.always(), None);
+    ready.keep().await;
+    assert_eq!(ready.always(), Some(1), "and again with a head that is there");
+}
+
+// K5
+#[tokio::test]
+async fn it_is_not_given_after_its_time() {
+    let (clock, store) = on_fake();
+    let soon = clock.now().saturating_add(Duration::from_secs(10));
+    let ready = Ready::new(store, Some(soon)).await;
+    assert_eq!(ready.always(), Some(1));
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(ready.always(), None);
+}
+
+// H3
+#[tokio::test]
+async fn it_is_not_given_in_another_history() {
+    let clock = crate::contract::clock();
+    let promoted = Arc::new(seated::Promoted::new(clock.clone()));
+    let ready = Ready::new(over(promoted.clone(), clock), None).await;
+    assert_eq!(ready.always(), Some(1));
+    promoted.promote().await;
+    assert_eq!(ready.always(), None);
+}
