@@ -9,6 +9,7 @@
 #![expect(missing_docs, reason = "each case is named after what it demands")]
 
 mod appends;
+mod client_ids;
 mod heads;
 mod life;
 mod many;
@@ -36,6 +37,7 @@ use crate::{
 };
 
 pub use appends::*;
+pub use client_ids::*;
 pub use heads::*;
 pub use life::*;
 pub use many::*;
@@ -55,6 +57,9 @@ macro_rules! store_contract {
             ids_are_made_when_none_is_given, patches_change_what_they_name, versions_count_commits,
             conditions_hold, seqs_have_no_gaps, bodies_come_back_byte_for_byte, keys_are_used_once,
             keys_are_not_shared, client_ids_are_stored_once, client_ids_of_other_content_conflict,
+            client_ids_outlive_a_replacement, client_ids_outlive_every_replacement,
+            what_is_purged_is_known_by_its_client_id_alone, a_replacement_takes_over_the_client_ids_that_it_uses,
+            client_ids_end_with_their_context, late_retries_travel_with_fresh_appends,
             half_known_appends_add_the_rest, counts_of_another_tokenizer_are_refused, replays_come_before_conditions,
             pages_go_both_ways, pages_are_bounded_by_bytes, tails_have_what_is_kept, what_is_kept_is_bounded_by_bytes, tails_stop_at_the_budget,
             forks_share_and_part, forks_outlive_their_parent, forks_of_forks_read_everything, replaced_items_are_gone,

@@ -4,7 +4,7 @@
 mod appends;
 mod vectors;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,9 +36,18 @@ struct Entry {
     context: Context,
     deleted_at: Option<Timestamp>,
     items: Vec<Item>,
-    client_ids: HashMap<ClientId, (Item, Appended)>,
+    client_ids: HashMap<ClientId, Named>,
     keys: HashMap<IdempotencyKey, ([u8; 32], Appended, Timestamp)>,
     summaries: Vec<Summary>,
+}
+
+/// What a client id names, and what its append answered.
+#[derive(Debug)]
+struct Named {
+    item: Item,
+    /// Whether there is no body left to compare with.
+    purged: bool,
+    appended: Appended,
 }
 
 impl Entry {
@@ -232,7 +241,6 @@ impl ContextStore for FakeStore {
                 return Ok(appended);
             }
             expect(entry, append.expected)?;
-            entry.client_ids.clear();
             entry.summaries.clear();
             entry.set_items(Vec::new());
             entry.context.stream = next_stream();
@@ -479,6 +487,15 @@ impl ContextStore for FakeStore {
             let keys = entry.keys.len();
             entry.keys.retain(|_, (.., used)| *used >= retention.keys_before);
             purged.keys += (keys - entry.keys.len()) as u64;
+        }
+        // A stored item's body is its own; forks have the same one.
+        let items = contexts.values().flat_map(|entry| &entry.items);
+        let bodies: HashSet<*const u8> = items.map(|item| item.body.as_ptr()).collect();
+        let named = contexts
+            .values_mut()
+            .flat_map(|entry| entry.client_ids.values_mut());
+        for named in named {
+            named.purged |= !bodies.contains(&named.item.body.as_ptr());
         }
         let entries = contexts.len();
         contexts.retain(|_, entry| {

@@ -7,7 +7,12 @@
 //! - **S3** Seqs of a context are 1, 2, 3 … without gaps in append order and are never used twice, not even
 //!   after `rewrite` or `replace` (G3).
 //! - **S4** An append with a known idempotency key, or whose items all have known client ids, adds nothing
-//!   and answers what the first one answered (G2).
+//!   and answers what the first one answered (G2). A client id is known as long as its context is there, whatever has
+//!   become of the item: truncated, replaced, purged. It names the item that was stored with it last: an append never
+//!   takes over a known one, a replacement does. An item is compared with the one that its client id names, as JSON and
+//!   not byte by byte, as long as the store has that one, which may be out of the context's reach: until a purge has
+//!   removed it, which it does not while a fork shares it. After that the client id alone decides, and an item of other
+//!   content is answered like a retry. Client ids belong to one context: a fork knows none of its parent's.
 //! - **S5** An operation on a key sees and changes nothing of another tenant or context (G8).
 //! - **S6** A deleted or expired context answers like one that never was; its id may be used again, with a
 //!   version above all versions before (G6).
@@ -114,7 +119,11 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
         outcomes
     }
 
-    /// Puts other items in the place of all. Seqs go on, they do not start again.
+    /// Puts other items in the place of all. Seqs go on, they do not start again. Items may bear client ids that were used
+    /// before; from then on these name the new items (S4).
+    ///
+    /// # Errors
+    /// Those of [`ContextStore::append`] but `ClientIdReused`.
     async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended>;
 
     /// Keeps only the given ranges of seqs, ascending and disjoint. Nothing is copied.

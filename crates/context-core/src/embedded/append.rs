@@ -88,9 +88,7 @@ pub(super) fn replace(
     write::check_version(&head, append.expected)?;
     let stream_no = streams::create(connection, head.ctx_no, &[], head.context.next_seq)?;
     streams::release(connection, head.stream_no)?;
-    connection
-        .prepare_cached("DELETE FROM item_keys WHERE ctx_no = ?1")?
-        .execute([head.ctx_no])?;
+    let_go(connection, &head, &append.items)?;
     summaries::forget(connection, head.ctx_no)?;
     head.stream_no = stream_no;
     head.context.first_seq = head.context.next_seq;
@@ -103,6 +101,17 @@ pub(super) fn replace(
         stream_no,
         new_items: new.len() as u64,
     })
+}
+
+/// Makes room for the client ids of new items: from now on they name these. Those of all other items that ever were in the
+/// context stay known, so that a late retry adds nothing.
+fn let_go(connection: &Connection, head: &Head, items: &[NewItem]) -> Result<()> {
+    let mut forget =
+        connection.prepare_cached("DELETE FROM item_keys WHERE ctx_no = ?1 AND client_id = ?2")?;
+    for client_id in items.iter().filter_map(|item| item.traits.client_id.as_ref()) {
+        forget.execute(params![head.ctx_no, client_id.as_str()])?;
+    }
+    Ok(())
 }
 
 fn check_tokenizer(head: &Head, append: &Append) -> Result<()> {
@@ -144,7 +153,7 @@ fn known(connection: &Connection, head: &Head, item: &NewItem) -> Result<Option<
         .prepare_cached("SELECT body FROM items WHERE rid = ?1")?
         .query_row([known.rid], |row| row.get(0))
         .optional()?;
-    // A body that was truncated and purged can no longer be compared; the key alone decides then.
+    // A body that was purged can no longer be compared; the client id alone decides then.
     let same = body.is_none_or(|body| {
         *body == *item.body || json::parse_strict(&body) == json::parse_strict(&item.body)
     });

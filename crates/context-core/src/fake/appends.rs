@@ -1,6 +1,8 @@
 //! Appends: what is known already, what is added, and what is remembered of it.
 
-use super::Entry;
+use std::sync::Arc;
+
+use super::{Entry, Named};
 use crate::error::{Error, Result};
 use crate::store::{Append, Appended};
 use crate::{Item, NewItem, Timestamp, json};
@@ -29,7 +31,11 @@ pub(super) fn before_write(entry: &Entry, append: &Append) -> Result<Option<Appe
 }
 
 pub(super) fn known(entry: &Entry, item: &NewItem) -> Result<Option<Appended>> {
-    let Some((old, appended)) = item
+    let Some(Named {
+        item: old,
+        purged,
+        appended,
+    }) = item
         .traits
         .client_id
         .as_ref()
@@ -37,7 +43,7 @@ pub(super) fn known(entry: &Entry, item: &NewItem) -> Result<Option<Appended>> {
     else {
         return Ok(None);
     };
-    if json::parse_strict(&old.body) != json::parse_strict(&item.body) {
+    if !purged && json::parse_strict(&old.body) != json::parse_strict(&item.body) {
         let client_id = item
             .traits
             .client_id
@@ -84,7 +90,7 @@ pub(super) fn add(entry: &mut Entry, new: &[&NewItem], now: Timestamp) -> Append
             tokens: item.tokens,
             created_at: now,
             traits: item.traits.clone(),
-            body: item.body.clone(),
+            body: Arc::from(&*item.body),
         });
     }
     entry.context.next_seq += new.len() as u64;
@@ -102,9 +108,12 @@ pub(super) fn add(entry: &mut Entry, new: &[&NewItem], now: Timestamp) -> Append
     };
     for item in &entry.items[entry.items.len() - new.len()..] {
         if let Some(client_id) = &item.traits.client_id {
-            entry
-                .client_ids
-                .insert(client_id.clone(), (item.clone(), appended));
+            let named = Named {
+                item: item.clone(),
+                purged: false,
+                appended,
+            };
+            entry.client_ids.insert(client_id.clone(), named);
         }
     }
     appended

@@ -31,7 +31,6 @@ pub(super) async fn replace(
     write::check_version(&head, append.expected)?;
     let stream_no = streams::create(session, head.ctx_no, &[], head.context.next_seq).await?;
     streams::release(session, head.stream_no).await?;
-    session.execute(&FORGET_CLIENT_IDS, &[&head.ctx_no]).await?;
     summaries::forget(session, head.ctx_no).await?;
     head.stream_no = stream_no;
     let appended = refill(&mut head, append, now);
@@ -66,12 +65,8 @@ fn refill(head: &mut Head, append: &Append, now: Timestamp) -> Appended {
     }
 }
 
-static FORGET_CLIENT_IDS: Statement = Statement {
-    name: "forget_client_ids",
-    sql: "DELETE FROM contextkeep.item_keys WHERE ctx_no = $1",
-    types: &[Type::INT8],
-};
-
+/// Client ids that were used before name the new items from now on. Those of all other items that ever were in the context
+/// stay known, so that a late retry adds nothing.
 static INSERT: Statement = Statement {
     name: "insert_items",
     sql: "WITH i AS MATERIALIZED (
@@ -80,6 +75,9 @@ static INSERT: Statement = Statement {
           ), k AS (
               INSERT INTO contextkeep.item_keys (ctx_no, stream_no, seq, version, tokens, over_budget, client_id)
               SELECT $1, $2, i.seq, $3, i.tokens, $4, i.client_id FROM i WHERE i.client_id IS NOT NULL
+              ON CONFLICT (ctx_no, client_id) DO UPDATE
+              SET stream_no = excluded.stream_no, seq = excluded.seq, version = excluded.version,
+                  tokens = excluded.tokens, over_budget = excluded.over_budget
           )
           INSERT INTO contextkeep.items (stream_no, seq, total, created_at, importance, tokens, pinned, kept, role, kind,
                                          client_id, links, body)

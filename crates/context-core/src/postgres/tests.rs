@@ -10,6 +10,8 @@ use secrecy::SecretString;
 use super::*;
 use crate::clock::ManualClock;
 
+#[cfg(feature = "embedded")]
+mod adopting;
 mod batches;
 mod faults;
 #[cfg(all(feature = "cache", feature = "embedded"))]

@@ -25,7 +25,8 @@ pub(super) fn routes() -> OpenApiRouter<Rest> {
 /// Append items.
 ///
 /// A retry with the same `Idempotency-Key`, or with the same items by `client_id`, adds nothing and answers
-/// what the first one answered. Without `If-Match` appends of several writers all succeed.
+/// what the first one answered, also when the items were truncated or replaced since. Without `If-Match`
+/// appends of several writers all succeed.
 #[utoipa::path(post, path = "/v1/contexts/{id}/items", tag = "items",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)), request_body = Items<'_>,
     responses((status = 200, body = AppendedBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
@@ -43,6 +44,9 @@ async fn append(State(rest): State<Rest>, Key(key): Key, headers: HeaderMap, bod
 }
 
 /// Put other items in the place of all. Seqs go on, they do not start again.
+///
+/// The client ids of all items so far stay known: an append of one of them adds nothing. Those that the new items bear name
+/// the new items from now on.
 #[utoipa::path(post, path = "/v1/contexts/{id}/replace", tag = "items",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header), ("Idempotency-Key" = Option<String>, Header)), request_body = Items<'_>,
     responses((status = 200, body = AppendedBody), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]

@@ -84,6 +84,47 @@ async fn a_batch_of_a_hundred_is_one_statement_each_time() {
     assert!(heads.iter().all(Option::is_none));
 }
 
+// S4, P4: a key that was used before, its item replaced, has its whole group done once more and no append of it twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs services"]
+async fn a_group_with_a_client_id_of_before_a_replacement_is_done_with_care() {
+    let (_scratch, store) = one_lane().await;
+    let late = append_of("late", Naming::ClientId, 2);
+    let first = store.append(&key(0), late.clone()).await.unwrap();
+    store
+        .replace(&key(0), append_of("summary", Naming::None, 1))
+        .await
+        .unwrap();
+    let calls = || (runs(&store, "append_fresh"), runs(&store, "append"));
+    let (fresh, careful) = calls();
+
+    let mut appends: Vec<_> = (0..CONTEXTS)
+        .map(|n| (key(n).id, append_of(&format!("new{n}"), Naming::ClientId, 1)))
+        .collect();
+    appends.insert(50, (key(0).id, late));
+    let mut outcomes = store.append_many(&tenant(), appends).await;
+    let retried = outcomes.remove(50).unwrap();
+    assert!(retried.replayed);
+    assert_eq!(
+        (
+            retried.first_seq,
+            retried.last_seq,
+            retried.tokens,
+            retried.version
+        ),
+        (first.first_seq, first.last_seq, first.tokens, first.version)
+    );
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        let appended = outcome.unwrap();
+        let expected = if n == 0 { (4, 4) } else { (1, 2) };
+        assert_eq!((appended.first_seq, appended.version), expected, "context {n}");
+        assert!(!appended.replayed);
+    }
+    assert_eq!(calls(), (fresh + 1, careful + 1));
+    let head = store.head(&key(0)).await.unwrap();
+    assert_eq!((head.item_count, head.version), (2, 4));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs services"]
 async fn batches_that_meet_in_every_order_all_end() {

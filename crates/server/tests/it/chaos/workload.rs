@@ -270,6 +270,11 @@ impl<'run> Worker<'run> {
     }
 
     fn entry(&mut self, naming: Naming) -> Entry {
+        let context = self.context();
+        self.entry_of(context, naming)
+    }
+
+    fn entry_of(&mut self, context: Name, naming: Naming) -> Entry {
         self.appends += 1;
         let count = 1 + self.draw(3);
         let items = (0..count).map(|index| Item {
@@ -281,11 +286,6 @@ impl<'run> Worker<'run> {
         });
         let items = items.collect();
         let key = (naming == Naming::Key).then(|| format!("{}-{}", self.client.number, self.appends));
-        let mut context = self.context();
-        if naming == Naming::ClientIds && context.starts_with("shrink") {
-            // A replacement forgets the client ids of what it replaces: an append may come again after it.
-            context = log(0);
-        }
         (context, key, items)
     }
 
@@ -383,14 +383,27 @@ impl<'run> Worker<'run> {
 
     fn shrink(&mut self) {
         let context = shrink(self.draw(SHRINKS));
-        let what = if self.draw(2) == 0 {
-            What::Truncate
+        if self.draw(2) == 0 {
+            let (node, demand) = (self.node(), self.writing());
+            self.client.ask(node, &context, What::Truncate, demand);
         } else {
-            let (_, _, items) = self.entry(Naming::Nothing);
-            What::Replace { items }
+            self.replace(&context);
+        }
+    }
+
+    /// Between an append and its repetition, which then comes when its items are gone.
+    fn replace(&mut self, context: &Name) {
+        let naming = if self.draw(4) == 0 {
+            Naming::Key
+        } else {
+            Naming::ClientIds
         };
+        let entry = self.entry_of(context.clone(), naming);
+        self.append(entry.clone());
+        let (_, _, items) = self.entry_of(context.clone(), Naming::Nothing);
         let (node, demand) = (self.node(), self.writing());
-        self.client.ask(node, &context, what, demand);
+        self.client.ask(node, context, What::Replace { items }, demand);
+        self.append(entry);
     }
 
     fn read_gone(&mut self) {

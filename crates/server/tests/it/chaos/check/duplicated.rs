@@ -37,7 +37,8 @@ fn answers(operations: &[Operation]) -> Vec<String> {
     found
 }
 
-/// An item is at one seq, in every context that has it: a fork has it where its parent does.
+/// An item is at one seq, for good and in every context that has it: a fork has it where its parent does, and one that was
+/// replaced is not stored again by a repetition that comes late.
 fn places(history: &History) -> Vec<String> {
     let mut seqs: HashMap<Item, u64> = HashMap::new();
     let mut found = Vec::new();
@@ -48,6 +49,14 @@ fn places(history: &History) -> Vec<String> {
         }
     };
     for operation in &history.operations {
+        let acknowledged = operation.done().and_then(|done| done.appended);
+        if let (What::Append { items, .. } | What::Replace { items }, Some(appended)) =
+            (&operation.what, acknowledged)
+        {
+            for (item, seq) in items.iter().zip(appended.first_seq..) {
+                see(*item, seq, operation);
+            }
+        }
         for (seq, item) in operation
             .done()
             .into_iter()
@@ -110,7 +119,7 @@ fn unasked(history: &History) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{append, done, history, item, kept, window};
+    use super::super::sample::{append, done, history, item, kept, replace, unknown, window};
     use super::*;
 
     fn check_of(history: &History) -> Vec<String> {
@@ -144,6 +153,47 @@ mod tests {
         assert_eq!(check_of(&history(vec![append(0, 1, 2), read], 1)).len(), 1);
         let mut history = history(vec![append(0, 1, 2)], 1);
         kept(&mut history).items.insert(2, Some(item(1, 0)));
+        assert_eq!(check_of(&history).len(), 1);
+    }
+
+    /// The same append known by its items' client ids instead of a key.
+    fn named(mut operation: Operation) -> Operation {
+        if let What::Append { key, items } = &mut operation.what {
+            *key = None;
+            for item in items {
+                item.named = true;
+            }
+        }
+        operation
+    }
+
+    /// An append, a replacement at seq 2, and the append again.
+    fn replaced_between(first: Operation, again: Operation) -> History {
+        let mut history = history(vec![first, replace(20, 2, 3), again], 2);
+        kept(&mut history).items.remove(&1);
+        history
+    }
+
+    #[test]
+    fn an_append_that_is_stored_again_after_a_replacement_is_found() {
+        let first = || named(append(0, 1, 2));
+        let mut again = named(append(40, 1, 2));
+        assert_eq!(check_of(&replaced_between(first(), again.clone())), [""; 0]);
+        let answer = done(&mut again);
+        answer.tag = Some(4);
+        let appended = answer.appended.as_mut().unwrap();
+        (appended.first_seq, appended.last_seq, appended.version) = (3, 3, 4);
+        let found = check_of(&replaced_between(first(), again.clone()));
+        assert_eq!(found.len(), 2, "another answer, and another seq: {found:?}");
+
+        // Without an answer to the first try it may be the second one that did it, unless somebody saw the item before.
+        let mut history = replaced_between(unknown(first()), again);
+        assert_eq!(check_of(&history), [""; 0]);
+        let seen = Item {
+            named: true,
+            ..item(1, 0)
+        };
+        history.operations.push(window(15, 2, &[(1, seen)]));
         assert_eq!(check_of(&history).len(), 1);
     }
 

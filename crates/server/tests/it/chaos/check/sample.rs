@@ -70,6 +70,15 @@ pub(super) fn append(at: u64, seq: u64, version: u64) -> Operation {
     operation
 }
 
+/// An acknowledged replacement by one item, numbered as its seq.
+pub(super) fn replace(at: u64, seq: u64, version: u64) -> Operation {
+    let mut operation = append(at, seq, version);
+    if let What::Append { items, .. } = operation.what {
+        operation.what = What::Replace { items };
+    }
+    operation
+}
+
 /// A head at a version, with as many items as fit: seqs 1 to version - 1.
 pub(super) fn head(at: u64, version: u64, demand: Demand) -> Operation {
     let mut operation = operation(at, What::Head, demand);
