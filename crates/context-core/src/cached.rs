@@ -134,7 +134,7 @@ impl CachedStore {
 impl Inner {
     /// K1: how the present session may read this context from memory, if at all.
     fn reading(&self, key: &ContextKey) -> Option<Read> {
-        self.floor(key).map(|floor| allowed().floor(floor.into()))
+        self.floor(key).map(|floor| self.allowed().floor(floor.into()))
     }
 
     /// K1: the version that an answer from memory must have at least.
@@ -147,6 +147,28 @@ impl Inner {
             floor_for(session.consistency(), || session.floor(key))
         };
         Session::with_current(floor).flatten()
+    }
+
+    /// What the present session takes beside its floor.
+    fn allowed(&self) -> Read {
+        let plan = Session::current_plan();
+        let mut read = self.read();
+        if takes_anything() {
+            read = read.stale_on_error(STALE_MAX);
+        }
+        if !plan.l1 {
+            read = read.past_first_level();
+        }
+        if !plan.l2 {
+            read = read.past_second_level();
+        }
+        read
+    }
+
+    /// A read of the present moment. The cache's own clock would do for one more tick what it did before the process was
+    /// suspended, however long that was (G5).
+    fn read(&self) -> Read {
+        Read::new().at(self.heads.cache().now())
     }
 
     fn history(&self) -> u64 {
@@ -287,22 +309,6 @@ fn floor_for(consistency: Consistency, seen: impl FnOnce() -> (Option<Version>, 
     }
 }
 
-/// What the present session takes beside its floor.
-fn allowed() -> Read {
-    let plan = Session::current_plan();
-    let mut read = Read::new();
-    if takes_anything() {
-        read = read.stale_on_error(STALE_MAX);
-    }
-    if !plan.l1 {
-        read = read.past_first_level();
-    }
-    if !plan.l2 {
-        read = read.past_second_level();
-    }
-    read
-}
-
 fn takes_anything() -> bool {
     Session::with_current(|session| session.consistency() == Consistency::Any).unwrap_or(false)
 }
@@ -348,7 +354,7 @@ impl ContextStore for CachedStore {
         let Some(floors) = floors else {
             return inner.store.heads(tenant, ids).await;
         };
-        let allowed = allowed();
+        let allowed = inner.allowed();
         let found = inner.heads.get_many(&keys, &floors, &allowed);
         let Some(found) = timed(Stage::Cache, found).await else {
             return inner.store.heads(tenant, ids).await;

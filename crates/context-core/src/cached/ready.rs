@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use contextkeep_cache::Read;
-
 use super::tails::Standing;
 use super::{CachedStore, Inner, floor_for, note};
 use crate::id::ContextKey;
@@ -53,7 +51,9 @@ impl Inner {
             }
             session.answer_at_once(key, |seen| {
                 // K1
-                let read = Read::new().floor(floor_for(session.consistency(), || seen)?.into());
+                let read = self
+                    .read()
+                    .floor(floor_for(session.consistency(), || seen)?.into());
                 tails.held(history, key, |held| {
                     // K5
                     if held.context().expires_at.is_some_and(|at| at <= self.clock.now()) {

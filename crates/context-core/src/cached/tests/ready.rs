@@ -1,5 +1,7 @@
 //! Windows that are kept ready, given with and without a look at the head.
 
+use futures_util::FutureExt as _;
+
 use super::super::key::Name;
 use super::*;
 use crate::manager::ContextManager;
@@ -132,6 +134,44 @@ async fn it_is_not_given_after_its_head_was_replaced_or_forgotten() {
     assert_eq!(ready.always(), None);
     ready.keep().await;
     assert_eq!(ready.always(), Some(1), "and again with a head that is there");
+}
+
+/// A clock of which the runtime knows nothing, as after a suspended process whose timers have not fired yet.
+#[derive(Debug, Default)]
+struct Ahead(AtomicU64);
+
+impl contextkeep_cache::Clock for Ahead {
+    fn now(&self) -> contextkeep_cache::Nanos {
+        let ahead = Duration::from_secs(self.0.load(Ordering::Relaxed));
+        contextkeep_cache::TokioClock.now().after(ahead)
+    }
+}
+
+// G7. The fault run saw an age of zero a moment after a server that had been stopped for two seconds went on.
+#[tokio::test(start_paused = true)]
+async fn what_is_given_after_a_suspension_says_its_whole_age() {
+    let ahead = Arc::new(Ahead::default());
+    let cache = Cache::builder(CACHE_NAME).clock(ahead.clone()).build().unwrap();
+    let clock = crate::contract::clock();
+    let store = CachedStore::new(
+        Arc::new(FakeStore::new(clock.clone())),
+        cache,
+        Some(LIMITS),
+        clock,
+    );
+    let ready = Ready::new(store, None).await;
+    assert_eq!(ready.always(), Some(1));
+    // From here on nothing is awaited: the cache's own clock stays where it is.
+    ahead.0.store(5, Ordering::Relaxed);
+    let session = Session::new(Consistency::Any, Token::default());
+    for _ in 0..ROUNDS {
+        assert_eq!(ready.given(&session), Some(1));
+        assert!(session.age().unwrap() >= Duration::from_secs(5));
+    }
+    let (key, session) = (key("a"), Session::new(Consistency::Any, Token::default()));
+    let head = session.scope(ready.store.head(&key)).now_or_never();
+    assert_eq!(head.expect("it is held").unwrap().version, 2);
+    assert!(session.age().unwrap() >= Duration::from_secs(5));
 }
 
 // K5
