@@ -61,7 +61,7 @@ impl Member {
         self.gate.enter().await
     }
 
-    /// Runs a call on it as the primary, and gives it up when the server falls silent: what it did is unknown then.
+    /// Runs a call on it, and gives it up when the server falls silent: what a write did is unknown then.
     ///
     /// # Errors
     /// The call's own, or `TimedOut`.
@@ -79,7 +79,7 @@ impl Member {
             // An error would mean that the sender is gone, which `self` holds.
             Ok(_) = silence.wait_for(|silent| *silent) => Err(Fault::new(
                 Kind::TimedOut,
-                "the primary stopped answering while it worked on this",
+                "the server stopped answering while it worked on this",
             )
             .into()),
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use contextkeep_resilience::breaker::Permit;
 use contextkeep_resilience::replicas::{Picked, Tried};
@@ -234,19 +233,19 @@ impl Replicas {
     {
         let member = self.member(attempt.index()).clone();
         let endpoint = member.endpoint.clone();
-        // A slow one ends by the statement's own limit.
-        let patience = if attempt.slow {
-            Duration::MAX
+        let reading = op(endpoint.clone());
+        let result = if attempt.slow {
+            // It ends by the statement's own limit, and before that only if the replica falls silent.
+            member.while_it_answers(reading).await
         } else {
-            self.settings.replica_timeout
+            let reading = tokio::time::timeout(self.settings.replica_timeout, reading);
+            reading.await.unwrap_or_else(|_| {
+                Err(Fault::new(
+                    Kind::TimedOut,
+                    "a replica did not answer within context_manager.routing.replica_timeout",
+                ))
+            })
         };
-        let reading = tokio::time::timeout(patience, op(endpoint.clone()));
-        let result = reading.await.unwrap_or_else(|_| {
-            Err(Fault::new(
-                Kind::TimedOut,
-                "a replica did not answer within context_manager.routing.replica_timeout",
-            ))
-        });
         attempt.end(&result);
         if let Err(fault) = &result
             && (fault.is_suspect() || fault.kind() == Kind::TimedOut)

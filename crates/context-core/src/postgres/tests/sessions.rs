@@ -323,3 +323,37 @@ async fn what_a_failover_lost_is_said() {
     })
     .await;
 }
+
+// G9: a list may take as long as a statement may, but not on a replica that answers nobody.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs server binaries"]
+async fn a_list_under_way_on_a_frozen_replica_goes_elsewhere() {
+    let nodes = nodes().await;
+    create(&*nodes.first, 1).await;
+    let query = || ListQuery {
+        limit: 10,
+        ..ListQuery::default()
+    };
+    let list = || async {
+        let session = Session::new(Consistency::Bounded, Token::default());
+        session.scope(nodes.first.list(&tenant(), query())).await
+    };
+    eventually_async("a list comes from a replica", SOON, async || {
+        let session = Session::new(Consistency::Bounded, Token::default());
+        session.scope(nodes.first.list(&tenant(), query())).await.unwrap();
+        (session.origin() == Some(Origin::Replica)).then_some(())
+    })
+    .await;
+    for replica in nodes.cluster.replicas() {
+        replica.freeze().unwrap();
+    }
+    // Far below the limit of a statement, which is what it waited for before.
+    let lists = futures_util::future::join_all((0..8).map(|_| list()));
+    let lists = tokio::time::timeout(DatabaseSettings::default().statement_timeout / 2, lists);
+    for page in lists.await.expect("nobody waits for a frozen replica") {
+        assert_eq!(page.unwrap().contexts.len(), 1);
+    }
+    for replica in nodes.cluster.replicas() {
+        replica.thaw().unwrap();
+    }
+}
