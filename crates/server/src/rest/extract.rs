@@ -201,11 +201,13 @@ impl<'query> Params<'query> {
 
     /// All values of a key.
     pub(super) fn all(&mut self, key: &'static str) -> Vec<String> {
-        let values = std::iter::from_fn(|| self.take(key))
-            .map(Cow::into_owned)
-            .collect();
+        // Each pair is moved once, however many there are of this key.
+        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pairs)
+            .into_iter()
+            .partition(|(name, _)| name == key);
+        self.pairs = left;
         self.know(key);
-        values
+        taken.into_iter().map(|(_, value)| value.into_owned()).collect()
     }
 
     /// The one value of a key.
