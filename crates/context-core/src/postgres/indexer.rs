@@ -37,8 +37,8 @@ const LINGER: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(500);
 /// When to try again after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A batch is followed by a rest of so many times as long, at most [`REST_MAX`].
-const REST: u32 = 3;
+/// A batch is followed by a rest of so many times as long, at most [`REST_MAX`]: an eighth of one core is for the index.
+const REST: u32 = 7;
 const REST_MAX: Duration = Duration::from_secs(1);
 /// How long it may have been behind and still rest.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn it_rests_until_it_has_been_behind_for_long() {
         let took = Duration::from_millis(20);
-        assert_eq!(rest(Duration::ZERO, took), Duration::from_millis(60));
+        assert_eq!(rest(Duration::ZERO, took), Duration::from_millis(140));
         assert_eq!(rest(Duration::ZERO, PATIENCE), REST_MAX);
         assert_eq!(rest(PATIENCE, took), Duration::ZERO);
     }
