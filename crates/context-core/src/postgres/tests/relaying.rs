@@ -352,18 +352,15 @@ async fn redis_that_is_away_or_hangs_is_told_when_it_is_back() {
         }
         assert_eq!(change(&there.store, &key).await, version);
         if hangs {
-            eventually_async("the relay to be at it", SOON, async || {
-                let held = "SELECT held_until > clock_timestamp() FROM contextkeep.relaying";
+            // The indexer may be between two statements at one moment, but not for as long as Redis hangs.
+            eventually_async("the relay to be at it without a transaction", SOON, async || {
+                let held = "SELECT held_until > clock_timestamp() AND NOT EXISTS (
+                                SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+                                AND pid <> pg_backend_pid() AND state = 'idle in transaction')
+                            FROM contextkeep.relaying";
                 column::<bool>(&scratch, held).await.then_some(())
             })
             .await;
-            let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                        AND pid <> pg_backend_pid() AND state = 'idle in transaction'";
-            assert_eq!(
-                column::<i64>(&scratch, open).await,
-                0,
-                "a transaction waits for Redis"
-            );
         }
         eventually_async("a try to fail", SOON, async || {
             (relay.status().failed > failed).then_some(())
