@@ -17,6 +17,8 @@ mod token;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::Version;
 use crate::id::ContextKey;
 use crate::manager::Origin;
@@ -26,7 +28,9 @@ use self::spent::Spent;
 pub use self::spent::Stage;
 pub(crate) use self::spent::{spent, timed};
 pub use self::stages::{StageSpan, Stages};
-pub use self::token::{Epoch, Token};
+#[cfg(feature = "cache")]
+pub(crate) use self::token::Name;
+pub use self::token::{Epoch, MadeToken, Token};
 
 /// What a read may be answered with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -242,9 +246,15 @@ impl Session {
 
     /// What the client is told: the text of its token, and how old the last answer may be, each if there is something to
     /// tell.
-    pub fn told(&self) -> (Option<String>, Option<Duration>) {
+    pub fn told(&self) -> (Option<Bytes>, Option<Duration>) {
         let state = self.lock();
-        (state.token.encode(), state.age)
+        (state.token.encode().map(Bytes::from), state.age)
+    }
+
+    /// As [`Session::told`]. `made` is kept beside what the session was answered, and saves to write the token's text again.
+    pub fn told_with(&self, made: &MadeToken) -> (Option<Bytes>, Option<Duration>) {
+        let state = self.lock();
+        (state.token.encode_or(made), state.age)
     }
 
     /// Where the last answer came from, if a store has said so.
@@ -259,15 +269,14 @@ impl Session {
         (state.token.floor(key), state.token.has_overflowed())
     }
 
-    /// Answers about a context and notes it, all of it under one lock: `answer` gets what [`Session::floor`] says. It must
-    /// not ask the session anything.
+    /// Answers about the context of this [`Name`] and notes it, all of it under one lock: `answer` gets what
+    /// [`Session::floor`] says. It must not ask the session anything.
     #[cfg(feature = "cache")]
     pub(crate) fn answer_at_once<T>(
         &self,
-        key: &ContextKey,
+        name: Name,
         answer: impl FnOnce((Option<Version>, bool)) -> Option<AtOnce<T>>,
     ) -> Option<T> {
-        let name = token::name(key);
         let mut state = self.lock();
         let floor = (state.token.floor_of(name), state.token.has_overflowed());
         let answer = answer(floor)?;

@@ -49,17 +49,17 @@ impl Inner {
             if !session.plan().l1 {
                 return None;
             }
-            session.answer_at_once(key, |seen| {
-                // K1
-                let read = self
-                    .read()
-                    .floor(floor_for(session.consistency(), || seen)?.into());
-                tails.held(history, key, |held| {
-                    // K5
-                    if held.context().expires_at.is_some_and(|at| at <= self.clock.now()) {
-                        return None;
-                    }
-                    let (head, window) = held.recall(request)?;
+            tails.held(history, key, |held, name| {
+                // K5
+                if held.context().expires_at.is_some_and(|at| at <= self.clock.now()) {
+                    return None;
+                }
+                let (head, window) = held.recall(request)?;
+                session.answer_at_once(name, |seen| {
+                    // K1
+                    let read = self
+                        .read()
+                        .floor(floor_for(session.consistency(), || seen)?.into());
                     Some(AtOnce {
                         age: self.heads.cache().recall(head, &read)?,
                         version: window.version,

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex as Gate, MutexGuard as Turn};
 
 use super::held::Held;
 use crate::id::ContextKey;
+use crate::session::Name;
 use crate::window::{Window, WindowRequest};
 use crate::{Context, Item, Seq};
 
@@ -27,12 +28,15 @@ const SLOT_OVERHEAD: u64 = 512;
 #[derive(Clone, Debug)]
 struct Slot {
     held: Arc<Mutex<Held>>,
+    /// The context's in a token, which is not cheap to make.
+    name: Name,
     weight: u64,
 }
 
 impl Slot {
-    fn new(held: Held) -> Self {
+    fn new(key: &ContextKey, held: Held) -> Self {
         Self {
+            name: Name::of(key),
             weight: held.bytes() + SLOT_OVERHEAD,
             held: Arc::new(Mutex::new(held)),
         }
@@ -140,11 +144,13 @@ impl Tails {
         &self,
         history: u64,
         key: &ContextKey,
-        make: impl FnOnce(&mut Held) -> Option<T>,
+        make: impl FnOnce(&mut Held, Name) -> Option<T>,
     ) -> Option<T> {
         let slot = self.slots.get(key)?;
         let mut held = slot.lock();
-        (held.history() == history).then(|| make(&mut held)).flatten()
+        (held.history() == history)
+            .then(|| make(&mut held, slot.name))
+            .flatten()
     }
 
     /// What is held, whatever its age.
@@ -173,7 +179,7 @@ impl Tails {
             drop(there);
             return self.weigh(key, slot);
         }
-        self.slots.insert(key.clone(), Slot::new(held));
+        self.slots.insert(key.clone(), Slot::new(key, held));
     }
 
     /// Moves what is held forward to `head`, if it ends where `items` begin.

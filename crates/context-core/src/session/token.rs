@@ -6,9 +6,11 @@
 //! anything by it.
 
 use std::hash::Hasher as _;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
 use crate::Version;
@@ -37,10 +39,15 @@ pub struct Epoch {
 pub struct Token {
     position: Option<(Epoch, u64)>,
     /// The one seen last at the end.
-    versions: Vec<(u64, Version)>,
+    versions: Vec<(Name, Version)>,
     /// Some context's version had no room.
     overflowed: bool,
 }
+
+/// The text of one token that names one context and nothing else. Kept beside what is answered about that context: most
+/// who ask for it have seen nothing but it, and all of them are told the same.
+#[derive(Debug, Default)]
+pub struct MadeToken(OnceLock<Option<((Name, Version), Bytes)>>);
 
 impl Token {
     /// Reads a token back.
@@ -79,7 +86,9 @@ impl Token {
             return None;
         }
         while !rest.is_empty() {
-            token.versions.push((take_u64(&mut rest)?, take_u64(&mut rest)?));
+            token
+                .versions
+                .push((Name(take_u64(&mut rest)?), take_u64(&mut rest)?));
         }
         Some(token)
     }
@@ -99,7 +108,7 @@ impl Token {
                 bytes.extend(number.to_le_bytes());
             }
         }
-        for (context, version) in &self.versions {
+        for (Name(context), version) in &self.versions {
             bytes.extend(context.to_le_bytes());
             bytes.extend(version.to_le_bytes());
         }
@@ -111,11 +120,11 @@ impl Token {
         if self.versions.is_empty() {
             return None;
         }
-        self.floor_of(name(key))
+        self.floor_of(Name::of(key))
     }
 
-    /// As [`Token::floor`], by the context's [`name`].
-    pub(super) fn floor_of(&self, name: u64) -> Option<Version> {
+    /// As [`Token::floor`], by the context's name.
+    pub(super) fn floor_of(&self, name: Name) -> Option<Version> {
         let seen = self.versions.iter().find(|(other, _)| *other == name);
         seen.map(|(_, version)| *version)
     }
@@ -123,6 +132,26 @@ impl Token {
     /// Whether the client may have seen contexts that the token does not name (Q3).
     pub fn has_overflowed(&self) -> bool {
         self.overflowed
+    }
+
+    /// The one context that was seen, if there is nothing else in it.
+    fn only(&self) -> Option<(Name, Version)> {
+        match self.versions.as_slice() {
+            [only] if self.position.is_none() && !self.overflowed => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// As [`Token::encode`], from `made` if this token was made before.
+    pub(super) fn encode_or(&self, made: &MadeToken) -> Option<Bytes> {
+        let made = self.only().map(|only| {
+            let encode = || Some((only, Bytes::from(self.encode()?)));
+            made.0.get_or_init(encode).as_ref().filter(|made| made.0 == only)
+        });
+        match made {
+            Some(Some((_, text))) => Some(text.clone()),
+            _ => self.encode().map(Bytes::from),
+        }
     }
 
     /// Whether nothing was seen.
@@ -136,12 +165,12 @@ impl Token {
     }
 
     pub(super) fn saw(&mut self, key: &ContextKey, version: Version) {
-        self.raise_version(name(key), version);
+        self.raise_version(Name::of(key), version);
     }
 
-    /// As [`Token::saw`], by the context's [`name`].
+    /// As [`Token::saw`], by the context's name.
     #[cfg(feature = "cache")]
-    pub(super) fn saw_name(&mut self, name: u64, version: Version) {
+    pub(super) fn saw_name(&mut self, name: Name, version: Version) {
         self.raise_version(name, version);
     }
 
@@ -149,7 +178,7 @@ impl Token {
         self.overflowed = true;
     }
 
-    fn raise_version(&mut self, context: u64, mut version: Version) {
+    fn raise_version(&mut self, context: Name, mut version: Version) {
         // Most sessions see one context again and again.
         if let Some((last, seen)) = self.versions.last_mut()
             && *last == context
@@ -197,12 +226,17 @@ fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
 
 /// What a token calls a context. The same on every node: `SipHash-1-3` of both halves of the key, with no secret. Whoever
 /// finds two ids that collide makes his own reads take a hop more.
-pub(super) fn name(key: &ContextKey) -> u64 {
-    let mut hash = SipHasher13::new();
-    hash.write(key.tenant.as_str().as_bytes());
-    hash.write(&[0]);
-    hash.write(key.id.as_str().as_bytes());
-    hash.finish()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Name(u64);
+
+impl Name {
+    pub(crate) fn of(key: &ContextKey) -> Self {
+        let mut hash = SipHasher13::new();
+        hash.write(key.tenant.as_str().as_bytes());
+        hash.write(&[0]);
+        hash.write(key.id.as_str().as_bytes());
+        Self(hash.finish())
+    }
 }
 
 #[cfg(test)]
@@ -249,6 +283,35 @@ mod tests {
                 prop_assert!(token.encode().is_none_or(|text| text == URL_SAFE_NO_PAD.encode(&bytes)));
             }
         }
+    }
+
+    #[test]
+    fn a_token_that_was_made_is_given_to_those_who_have_seen_the_same() {
+        let made = MadeToken::default();
+        let told = |token: &Token| {
+            let text = token.encode_or(&made);
+            assert_eq!(text.as_deref(), token.encode().as_ref().map(String::as_bytes));
+            text
+        };
+        let mut token = Token::default();
+        assert_eq!(told(&token), None);
+        token.saw(&key(1), 7);
+        let (first, again) = (told(&token).unwrap(), told(&token).unwrap());
+        assert_eq!(first.as_ptr(), again.as_ptr());
+        // Another context, another version, more than one, a position: as if nothing had been made.
+        let mut other = Token::default();
+        other.saw(&key(2), 7);
+        told(&other);
+        let mut placed = token.clone();
+        placed.saw_position(EPOCH, 3);
+        told(&placed);
+        let mut forgetful = token.clone();
+        forgetful.overflow();
+        told(&forgetful);
+        token.saw(&key(1), 8);
+        told(&token);
+        token.saw(&key(2), 1);
+        told(&token);
     }
 
     #[test]

@@ -6,21 +6,30 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::Format;
+use crate::session::MadeToken;
 
 /// The bytes of one window in each format, made by whoever asks first. Not part of what the window says: windows are equal
 /// without it, and a copy begins without.
 #[derive(Default)]
-pub struct Written([OnceLock<Bytes>; Format::ALL.len()]);
+pub struct Written {
+    bodies: [OnceLock<Bytes>; Format::ALL.len()],
+    token: MadeToken,
+}
 
 impl Written {
     /// The bytes that were made before, else those that `write` makes now. A face has to write the same for the same
     /// window and format; there is one that does.
     pub fn get_or_write(&self, format: Format, write: impl FnOnce() -> Vec<u8>) -> Bytes {
         let place = Format::ALL.iter().position(|known| *known == format);
-        match place.and_then(|place| self.0.get(place)) {
+        match place.and_then(|place| self.bodies.get(place)) {
             Some(cell) => cell.get_or_init(|| write().into()).clone(),
             None => write().into(),
         }
+    }
+
+    /// What clients are told that have seen nothing but this window.
+    pub fn token(&self) -> &MadeToken {
+        &self.token
     }
 }
 
@@ -38,7 +47,7 @@ impl PartialEq for Written {
 
 impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let made = self.0.iter().filter(|cell| cell.get().is_some());
+        let made = self.bodies.iter().filter(|cell| cell.get().is_some());
         write!(f, "Written({})", made.count())
     }
 }
