@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Method, Request, Response};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response};
 use contextkeep_core::{ContextId, ContextKey};
 use futures_util::TryFutureExt as _;
 use futures_util::future::{Either, MapOk, Ready, ready};
@@ -139,14 +139,15 @@ impl Inner {
         // A percent sign or a slash is not in the alphabet of ids.
         let key = ContextKey::new(principal.tenant.clone(), ContextId::parse(id).ok()?);
         let asked = window::asked(Params::of(request.uri())).ok()?;
-        let session = session::asked(request.headers()).ok()?;
+        let said = Said::by(request.headers());
+        let session = session::of(said.token, said.consistency).ok()?;
         let ready = session.sync_scope(|| self.rest.manager.window_ready(&key, &asked.request))?;
-        let id = request_id::of(request.headers());
+        let id = request_id::or_fresh(said.request_id);
         let trace = self
             .guards
             .trace(&Method::GET, request.headers(), Some(window::PATH), begun);
         let mut response = window::answer(emptied(request.headers_mut()), &ready, asked.format);
-        session::tell(&session, &mut response);
+        session::tell_with(&session, ready.value.written.token(), &mut response);
         middleware::served(
             &Method::GET,
             window::PATH,
@@ -158,6 +159,35 @@ impl Inner {
         );
         response.headers_mut().insert(REQUEST_ID, id);
         Some(response)
+    }
+}
+
+/// What a request says in headers of ours.
+#[derive(Default)]
+struct Said<'request> {
+    token: Option<&'request HeaderValue>,
+    consistency: Option<&'request HeaderValue>,
+    request_id: Option<&'request HeaderValue>,
+}
+
+impl<'request> Said<'request> {
+    /// In one pass: requests have few headers, and to look for a name that is not a standard one is to hash it. Of several
+    /// of one name the first counts, as everywhere.
+    fn by(headers: &'request HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let place = if *name == session::TOKEN {
+                &mut said.token
+            } else if *name == session::CONSISTENCY {
+                &mut said.consistency
+            } else if *name == REQUEST_ID {
+                &mut said.request_id
+            } else {
+                continue;
+            };
+            place.get_or_insert(value);
+        }
+        said
     }
 }
 

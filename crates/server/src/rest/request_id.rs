@@ -25,7 +25,12 @@ thread_local! {
 
 /// The client's id for the request, or one of ours: no other process makes the same.
 pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
-    match headers.get(REQUEST_ID) {
+    or_fresh(headers.get(REQUEST_ID))
+}
+
+/// As [`of`], by the value of [`REQUEST_ID`].
+pub(super) fn or_fresh(theirs: Option<&HeaderValue>) -> HeaderValue {
+    match theirs {
         Some(id) if is_passed_on(id) => id.clone(),
         _ => fresh(),
     }
