@@ -2,7 +2,7 @@
 //! `cargo bench -p contextkeep-server --bench window`.
 //!
 //! Both servers are processes of their own; the clients, 64 connections that each wait for their answer, run on the same
-//! cores. Medians of rounds that take turns.
+//! cores. Medians of rounds that take turns, and of the ratios of rounds that follow each other.
 //!
 //! `… --bench window -- instructions` counts the instructions of a request instead, outside of the kernel, by valgrind,
 //! which other work on the machine does not disturb. There has to be a valgrind.
@@ -29,7 +29,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tokio::time::Instant;
 
-use client::{Connection, Process, median};
+use client::{Connection, Process, median, ratio};
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 7;
@@ -61,11 +61,11 @@ fn main() {
             ours.push(runtime.block_on(rate(&server.address, &path(items))));
             theirs.push(runtime.block_on(rate(&bare.address, "/window")));
         }
+        let ratio = ratio(&ours, &theirs);
         let (ours, theirs) = (median(ours), median(theirs));
         println!(
-            "    {items:>4} items, {:>6} bytes: {ours:>8.0} /s, bare {theirs:>8.0} /s, ratio {:.2}",
-            body.len(),
-            ours / theirs
+            "    {items:>4} items, {:>6} bytes: {ours:>8.0} /s, bare {theirs:>8.0} /s, ratio {ratio:.2}",
+            body.len()
         );
     }
     traces(&runtime);
@@ -168,10 +168,10 @@ fn traces(runtime: &tokio::runtime::Runtime) {
             ours.push(runtime.block_on(rate(&on.address, &path(items))));
             theirs.push(runtime.block_on(rate(&off.address, &path(items))));
         }
+        let compared = client::ratio(&ours, &theirs);
         let (ours, theirs) = (median(ours), median(theirs));
         println!(
-            "    ratio {ratio:.1}, at most {most:>6} /s: {ours:>8.0} /s, off {theirs:>8.0} /s, ratio {:.2}",
-            ours / theirs
+            "    ratio {ratio:.1}, at most {most:>6} /s: {ours:>8.0} /s, off {theirs:>8.0} /s, ratio {compared:.2}"
         );
     }
 }
