@@ -1,20 +1,17 @@
 //! Accepting connections, with a bound on their number and on how long a client may take to say what it wants.
 
-mod drain;
 mod timer;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::drain::{Drain, Ends};
 use self::timer::ConnectionTimer;
 use crate::config::ServerSettings;
 use crate::rest::Front;
@@ -30,7 +27,7 @@ pub async fn serve(
     draining: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(settings.max_connections));
-    let (drain, connections) = (Arc::new(Drain::default()), TaskTracker::new());
+    let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
             () = draining.cancelled() => break,
@@ -43,29 +40,21 @@ pub async fn serve(
             .timer(ConnectionTimer::default())
             .header_read_timeout(settings.header_timeout)
             .serve_connection(TokioIo::new(stream), front.clone());
-        let drain = drain.clone();
-        connections.spawn(async move {
-            if let Err(error) = drain.see_through(connection).await {
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection broke off");
             }
             drop(permit);
         });
     }
     drop(listener);
-    drain.begin();
-    connections.close();
-    tracing::info!(connections = connections.len(), grace = ?settings.shutdown_grace, "draining");
-    if tokio::time::timeout(settings.shutdown_grace, connections.wait())
+    tracing::info!(connections = graceful.count(), grace = ?settings.shutdown_grace, "draining");
+    if tokio::time::timeout(settings.shutdown_grace, graceful.shutdown())
         .await
         .is_err()
     {
         tracing::warn!("some requests did not end within server.shutdown_grace and are broken off");
-    }
-}
-
-impl Ends for http1::Connection<TokioIo<TcpStream>, Front> {
-    fn end_soon(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
     }
 }
 

@@ -274,25 +274,17 @@ impl<'query> Params<'query> {
 }
 
 /// The pairs of a query. Most have nothing in them that is to be decoded, and are only taken apart.
-fn pairs(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+fn pairs<'query>(query: &'query str) -> Vec<(Cow<'query, str>, Cow<'query, str>)> {
     if query.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return form_urlencoded::parse(query.as_bytes()).collect();
     }
-    let mut pairs = Vec::new();
-    let mut rest = query;
-    while !rest.is_empty() {
-        // Byte by byte: these are too short for what searches faster.
-        let end = rest.bytes().position(|byte| byte == b'&').unwrap_or(rest.len());
-        let (pair, left) = rest.split_at(end);
-        rest = left.strip_prefix('&').unwrap_or_default();
-        if !pair.is_empty() {
-            let name = pair.bytes().position(|byte| byte == b'=').unwrap_or(pair.len());
-            let (name, value) = pair.split_at(name);
-            let value = value.strip_prefix('=').unwrap_or_default();
-            pairs.push((Cow::Borrowed(name), Cow::Borrowed(value)));
-        }
-    }
+    // Sets of one letter: a loop, which for texts this short is faster than the search for a byte.
+    let plain = |pair: &'query str| pair.split_once(['=']).unwrap_or((pair, ""));
+    let pairs = query.split(['&']).filter(|pair| !pair.is_empty());
     pairs
+        .map(plain)
+        .map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)))
+        .collect()
 }
 
 fn not_a_number(key: &'static str, text: &str) -> Problem {
