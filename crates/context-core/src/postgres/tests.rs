@@ -9,6 +9,9 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::id::{ContextKey, TenantId};
+use crate::store::{ContextStore, Retention, SearchQuery};
+use crate::{ContextPatch, NewContext, Version};
 
 #[cfg(feature = "embedded")]
 mod adopting;
