@@ -2,17 +2,18 @@
 //! says something about them. Not for production: nothing survives the process.
 
 mod appends;
+mod entry;
 mod vectors;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use appends::{add, before_write, join, known, remember};
+use entry::{Entry, Named, expect, new_entry, next_stream};
 
 use crate::clock::Clock;
 use crate::error::{Error, Invalid, Result};
-use crate::id::{ClientId, ContextId, ContextKey, IdempotencyKey, TenantId};
+use crate::id::{ContextId, ContextKey, TenantId};
 use crate::item::searchable_text;
 use crate::search::snippet;
 use crate::semantic::VectorStore;
@@ -29,48 +30,6 @@ pub struct FakeStore {
     contexts: Mutex<HashMap<ContextKey, Entry>>,
     vectors: Mutex<vectors::Kept>,
     clock: Arc<dyn Clock>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    context: Context,
-    deleted_at: Option<Timestamp>,
-    items: Vec<Item>,
-    client_ids: HashMap<ClientId, Named>,
-    keys: HashMap<IdempotencyKey, ([u8; 32], Appended, Timestamp)>,
-    summaries: Vec<Summary>,
-}
-
-/// What a client id names, and what its append answered.
-#[derive(Debug)]
-struct Named {
-    item: Item,
-    /// Whether there is no body left to compare with.
-    purged: bool,
-    appended: Appended,
-}
-
-impl Entry {
-    fn is_there(&self, now: Timestamp) -> bool {
-        self.deleted_at.is_none() && self.context.expires_at.is_none_or(|at| at > now)
-    }
-
-    /// Recomputes what follows from the items.
-    fn set_items(&mut self, items: Vec<Item>) {
-        self.context.first_seq = items.first().map_or(self.context.next_seq, |item| item.seq);
-        self.context.item_count = items.len() as u64;
-        self.context.tokens = items.iter().map(|item| u64::from(item.tokens)).sum();
-        self.items = items;
-    }
-
-    fn bury(&mut self, now: Timestamp) {
-        self.deleted_at = Some(now);
-        self.context.version += 1;
-        self.client_ids.clear();
-        self.keys.clear();
-        self.summaries.clear();
-        self.set_items(Vec::new());
-    }
 }
 
 impl FakeStore {
@@ -140,36 +99,6 @@ impl FakeStore {
             context,
             is_new: true,
         })
-    }
-}
-
-fn new_entry(id: ContextId, new: NewContext, now: Timestamp) -> Entry {
-    Entry {
-        context: Context {
-            stream: next_stream(),
-            ..new.into_context(id, now)
-        },
-        deleted_at: None,
-        items: Vec::new(),
-        client_ids: HashMap::new(),
-        keys: HashMap::new(),
-        summaries: Vec::new(),
-    }
-}
-
-/// A number that no stream has had.
-fn next_stream() -> u64 {
-    static STREAMS: AtomicU64 = AtomicU64::new(1);
-    STREAMS.fetch_add(1, Ordering::Relaxed)
-}
-
-fn expect(entry: &Entry, expected: Option<Version>) -> Result<()> {
-    match expected {
-        Some(expected) if expected != entry.context.version => Err(Error::VersionMismatch {
-            expected,
-            actual: entry.context.version,
-        }),
-        _ => Ok(()),
     }
 }
 
