@@ -30,6 +30,7 @@ use contextkeep_core::{
     AppendRequest, ContextId, ContextKey, ContextManager, ContextManagerFactory, NewContext, NewItem, Origin,
     SystemClock, TenantId, Tokenizer, WindowRequest,
 };
+use contextkeep_test_support::figures::median;
 use quick_cache::sync::Cache as Raw;
 use tokio::time::Instant;
 
@@ -171,11 +172,6 @@ fn time(run: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     run();
     begun.elapsed().as_secs_f64() * 1e9
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }
 
 /// Nanoseconds, in alternating rounds. Whether no hit allocated.

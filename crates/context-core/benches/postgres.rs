@@ -21,6 +21,7 @@ use contextkeep_core::postgres::PgContextStore;
 use contextkeep_core::settings::DatabaseSettings;
 use contextkeep_core::store::{Append, ContextStore, TailQuery};
 use contextkeep_core::{ContextId, ContextKey, NewContext, NewItem, SystemClock, TenantId, Tokenizer};
+use contextkeep_test_support::figures::{median, ratio};
 use contextkeep_test_support::{PgCluster, locate};
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -327,19 +328,4 @@ async fn windows(store: &Arc<PgContextStore>) {
         "    of 100 items {short:.0} us, of 10,000 items {long:.0} us, ratio {:.2}",
         long / short
     );
-}
-
-/// The median of those of rounds that follow each other: the machine is not the same for long.
-fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    median(
-        ours.iter()
-            .zip(theirs)
-            .map(|(ours, theirs)| ours / theirs)
-            .collect(),
-    )
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use contextkeep_test_support::figures::{median, ratio};
 use contextkeep_test_support::{PgCluster, locate};
 use tokio::time::Instant;
 
-use client::{Connection, Process, median, ratio};
+use client::{Connection, Process};
 
 const CLIENTS: usize = 64;
 const CONTEXTS: usize = 1000;

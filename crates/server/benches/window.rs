@@ -27,9 +27,10 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use contextkeep_test_support::figures::{self, median, ratio};
 use tokio::time::Instant;
 
-use client::{Connection, Process, median, ratio};
+use client::{Connection, Process};
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 7;
@@ -168,7 +169,7 @@ fn traces(runtime: &tokio::runtime::Runtime) {
             ours.push(runtime.block_on(rate(&on.address, &path(items))));
             theirs.push(runtime.block_on(rate(&off.address, &path(items))));
         }
-        let compared = client::ratio(&ours, &theirs);
+        let compared = figures::ratio(&ours, &theirs);
         let (ours, theirs) = (median(ours), median(theirs));
         println!(
             "    ratio {ratio:.1}, at most {most:>6} /s: {ours:>8.0} /s, off {theirs:>8.0} /s, ratio {compared:.2}"

@@ -3,6 +3,7 @@
 mod daemon;
 mod env;
 mod error;
+pub mod figures;
 mod folder;
 pub mod locate;
 pub mod pgbouncer;

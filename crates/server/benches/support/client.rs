@@ -114,14 +114,3 @@ impl Connection {
         text
     }
 }
-
-/// The median of the ratios of rounds that follow each other: the machine is not the same for long.
-pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    let rounds = ours.iter().zip(theirs);
-    median(rounds.map(|(ours, theirs)| ours / theirs).collect())
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
