@@ -14,6 +14,7 @@
 //! The first three have no time to live: use an eviction policy that spares such keys (`volatile-*`). Under another one
 //! nothing wrong is served, but losing one of them costs its partition's entries on every node.
 
+mod cluster;
 mod compress;
 mod lane;
 mod lanes;

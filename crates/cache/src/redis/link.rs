@@ -11,7 +11,6 @@ use deadpool_redis::redis::aio::{
     AsyncPushSender, ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
 };
 use deadpool_redis::redis::cluster::{ClusterClient, ClusterClientBuilder};
-use deadpool_redis::redis::cluster_async::ClusterConnection;
 use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
@@ -21,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::cluster::Cluster;
 use super::lanes::Lanes;
 use crate::error::RemoteError;
 use crate::settings::RedisSettings;
@@ -46,7 +46,7 @@ pub(super) enum Link {
     /// One of the pool's, to a single node.
     Plain(MultiplexedConnection),
     /// Follows the cluster's topology by itself.
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
 }
 
 impl ConnectionLike for Link {
@@ -216,7 +216,7 @@ impl Dial {
             Server::Single(client) => Ok(Link::Managed(Box::new(self.manager(client, push)?))),
             Server::Cluster(endpoints) => {
                 let client = self.cluster(endpoints, push)?;
-                Ok(Link::Cluster(client.get_async_connection().await?))
+                Ok(Link::Cluster(Cluster::new(client.get_async_connection().await?)))
             }
         }
     }
@@ -300,7 +300,8 @@ impl AsyncPushSender for Push {
     }
 }
 
-/// A shared connection that is made in the background, however long that takes; until then, why it is not there.
+/// A shared connection that is made in the background, however long that takes; until then, why it is not there. One to a
+/// cluster that has fallen silent is replaced.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<Result<Link, RemoteError>>>);
 
@@ -309,8 +310,13 @@ impl Shared {
         let shared = Self(Arc::new(Mutex::new(Err(unavailable("not connected yet")))));
         let (place, dial) = (shared.clone(), dial.clone());
         tasks.push(tokio::spawn(async move {
-            let link = connected(&dial, None, |why| place.set(Err(why))).await;
-            place.set(Ok(link));
+            let mut link = connected(&dial, None, |why| place.set(Err(why))).await;
+            place.set(Ok(link.clone()));
+            // The others see to themselves.
+            while let Link::Cluster(cluster) = link {
+                link = cluster.replaced(connected(&dial, None, |_| ())).await;
+                place.set(Ok(link.clone()));
+            }
         }));
         shared
     }

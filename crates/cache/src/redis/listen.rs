@@ -21,13 +21,25 @@ pub(super) async fn listen(dial: Dial, channels: Vec<String>, sink: mpsc::Sender
             drop(sink.try_send(logged));
         }
     }));
-    let mut link = connected(&dial, Some(push), |_| ()).await;
-    let mut left = channels;
     loop {
+        let mut link = connected(&dial, Some(push.clone()), |_| ()).await;
+        subscribe(&mut link, channels.clone()).await;
+        // From here on the library subscribes again whenever it has connected again.
+        match link {
+            Link::Cluster(mut link) => link.falls_silent().await,
+            Link::Managed(_) | Link::Plain(_) => return std::future::pending().await,
+        }
+    }
+}
+
+/// Subscribes to all of them, however long that takes, or until the link is to be replaced.
+async fn subscribe(link: &mut Link, mut left: Vec<String>) {
+    while !left.is_empty() {
         let mut missing = Vec::new();
         for channel in left {
-            let done = match &mut link {
+            let done = match link {
                 Link::Managed(link) => link.subscribe(&channel).await,
+                Link::Cluster(link) if link.is_silent() => return,
                 Link::Cluster(link) => link.ssubscribe(&channel).await,
                 Link::Plain(link) => link.subscribe(&channel).await,
             };
@@ -35,12 +47,10 @@ pub(super) async fn listen(dial: Dial, channels: Vec<String>, sink: mpsc::Sender
                 missing.push(channel);
             }
         }
-        if missing.is_empty() {
-            // From here on the library subscribes again whenever it has connected again.
-            return std::future::pending().await;
+        if !missing.is_empty() {
+            tokio::time::sleep(AGAIN).await;
         }
         left = missing;
-        tokio::time::sleep(AGAIN).await;
     }
 }
 

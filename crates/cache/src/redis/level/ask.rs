@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use crate::error::RemoteError;
-use crate::redis::link::unavailable;
+use crate::redis::link::{Dialler, unavailable};
 
 /// Our own deadline around everything, because the library's does not cover reconnecting.
 pub(super) async fn until<T>(
@@ -39,13 +39,28 @@ impl Inner {
         self.within(script.invoke_async(&mut link)).await
     }
 
-    /// A command with a large body, on a connection of the pool. One that failed does not go back.
+    /// A command with a large body, on a connection of the pool. One that failed, or whose answer nobody waited for, does
+    /// not go back.
     pub(super) async fn ask_pooled<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RemoteError> {
-        let mut link = self.pool.get().await.map_err(unavailable)?;
-        let answer = self.within(command.query_async(&mut *link)).await;
-        if answer.is_err() {
-            drop(Object::take(link));
+        let mut lent = Lent(Some(self.pool.get().await.map_err(unavailable)?));
+        let Some(link) = &mut lent.0 else {
+            return Err(RemoteError::Unavailable("no connection".to_owned()));
+        };
+        let answer = self.within(command.query_async(&mut **link)).await;
+        if answer.is_ok() {
+            drop(lent.0.take());
         }
         answer
+    }
+}
+
+/// A connection of the pool, which loses it unless it is taken out of here.
+struct Lent(Option<Object<Dialler>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.take() {
+            drop(Object::take(link));
+        }
     }
 }

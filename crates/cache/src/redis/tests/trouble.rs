@@ -1,9 +1,11 @@
 //! Bad days of a server, one at a time: each costs time or entries, none a wrong read, and each ends by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contextkeep_test_support::redis::Value;
-use contextkeep_test_support::{Error, RedisNode, Stop, eventually_async};
+use contextkeep_test_support::{Error, RedisCluster, RedisNode, Stop, eventually_async};
+use tokio::task::JoinSet;
 
 use super::{Counts, SOON, Truth, cache, connected, described, hammer, options, settings, trusts_all, two};
 use crate::loader::Loader;
@@ -238,5 +240,46 @@ async fn a_server_that_sleeps_is_not_waited_for() {
         assert_eq!(answer.version().get(), 1);
     }
     sleep.await.unwrap().unwrap();
+    agree(&a, &b, &truth, "k").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn a_cluster_whose_servers_come_back_is_used_again() {
+    // F9 without anybody to take their place, while much is asked at once: see R0 and R1 of `cluster`.
+    let cluster = RedisCluster::builder().start().unwrap();
+    let (a, b) = two(&settings(cluster.urls())).await;
+    let (truth, _) = warm(&a, &b).await;
+    let mut busy = JoinSet::new();
+    for number in 0..32 {
+        let (cache, truth) = ([&a, &b][number % 2].clone(), truth.clone());
+        busy.spawn(async move {
+            for key in (0..8).cycle().map(|other| format!("busy{number}-{other}")) {
+                let (version, mark) = truth.commit(&key);
+                let put = Put::invalidation(key.as_str(), version).mark(mark);
+                cache.put(put).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    for node in &cluster.nodes()[..2] {
+        node.kill().unwrap();
+        eventually_async("the cluster to be down", SOON, async || {
+            let told = cluster.nodes()[2].command(&["CLUSTER", "INFO"]).unwrap();
+            told.as_text()
+                .unwrap()
+                .contains("cluster_state:fail")
+                .then_some(())
+        })
+        .await;
+        node.start().unwrap();
+        for cache in [&a, &b] {
+            eventually_async("deferred changes to be brought home", SOON, async || {
+                (cache.stats().deferred == 0).then_some(())
+            })
+            .await;
+        }
+    }
+    busy.shutdown().await;
     agree(&a, &b, &truth, "k").await;
 }
