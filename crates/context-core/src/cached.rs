@@ -277,7 +277,7 @@ impl Inner {
         let work = self.catch_up(tails, key, &head, from, tokens(&head));
         // Nobody answers who has not got as far as this head (K3).
         match Session::at_least(key, head.version, work).await {
-            Ok(()) => {}
+            Ok(()) => as_old_as(&found),
             Err(Error::Unavailable { .. } | Error::Overloaded { .. }) if takes_anything() => {
                 let stale = tails.any(self.history(), key, |held| make(&mut held.clone()));
                 if stale.is_some()
@@ -289,7 +289,6 @@ impl Inner {
             }
             Err(error) => return Err(error),
         }
-        // The store has noted where the items came from, which is what counts.
         match tails.with(self.history(), key, &head, &make) {
             Standing::Current(value) => Ok(Some(value)),
             Standing::Behind(_) | Standing::Nothing => Ok(None),
@@ -321,6 +320,16 @@ fn origin_of<T>(found: &Found<T>) -> Origin {
         contextkeep_cache::Origin::Stale => Origin::Stale,
         _ => Origin::Primary,
     }
+}
+
+/// Notes that items which the store read for this head are no older than it, however long their replica has not shown
+/// that it is up to date. Where they came from the store has noted.
+fn as_old_as<T>(found: &Found<T>) {
+    Session::with_current(|session| {
+        if let (Some(origin), Some(age)) = (session.origin(), session.age()) {
+            session.served_by(origin, Some(age.min(found.age)));
+        }
+    });
 }
 
 /// Notes in the session where an answer came from (G7).
@@ -428,6 +437,11 @@ impl ContextStore for CachedStore {
             if let Standing::Current(page) = tails.with(inner.history(), key, &head, |held| held.page(&query))
             {
                 note(&found, Origin::L1);
+                return Ok(page);
+            }
+            if !takes_anything() {
+                let page = Session::at_least(key, head.version, inner.store.items(key, query)).await?;
+                as_old_as(&found);
                 return Ok(page);
             }
         }

@@ -114,6 +114,8 @@ tokio::task_local! {
 pub struct Session {
     consistency: Consistency,
     plan: Plan,
+    /// Whether somebody has made sure of the bound already: see [`Session::at_least`].
+    is_bounded_by_floor: bool,
     /// What the request came with. Its reads are measured against this and what it has seen itself since.
     state: Mutex<State>,
     spent: Spent,
@@ -133,16 +135,21 @@ impl Session {
     }
 
     fn with_plan(consistency: Consistency, token: Token, plan: Plan) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::made(consistency, token, plan))
+    }
+
+    fn made(consistency: Consistency, token: Token, plan: Plan) -> Self {
+        Self {
             consistency,
             plan,
+            is_bounded_by_floor: false,
             state: Mutex::new(State {
                 token,
                 origin: None,
                 age: None,
             }),
             spent: Spent::default(),
-        })
+        }
     }
 
     /// Runs a future in this session. Tasks that it spawns are not in it.
@@ -178,11 +185,17 @@ impl Session {
 
     /// Runs a future whose reads of this context are answered at this version or later, whatever the session around it
     /// takes, and that notes what it sees there. Outside of every session it changes nothing.
+    ///
+    /// The caller has the version from an answer that kept the bound, so what has that version keeps it as well (G5), from
+    /// whoever it comes: a replica need not show that it is not behind, which it can't while the primary is silent.
     pub(crate) async fn at_least<F: Future>(key: &ContextKey, version: Version, future: F) -> F::Output {
         let Some(outer) = Self::current() else {
             return future.await;
         };
-        let inner = Self::with_plan(Consistency::Session, outer.token(), outer.plan);
+        let inner = Arc::new(Self {
+            is_bounded_by_floor: true,
+            ..Self::made(Consistency::Session, outer.token(), outer.plan)
+        });
         inner.saw(key, version);
         outer.around(inner, future).await
     }
@@ -225,6 +238,15 @@ impl Session {
     /// What its reads may be answered with.
     pub fn consistency(&self) -> Consistency {
         self.consistency
+    }
+
+    /// Whether a version that its token names is all that an answer needs.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "only replicas have to be asked")
+    )]
+    pub(crate) fn is_bounded_by_floor(&self) -> bool {
+        self.is_bounded_by_floor
     }
 
     /// Which optimizations its reads may use.

@@ -166,6 +166,9 @@ impl Reads {
             (Consistency::Any, _) => (Freshness::Any, None),
             (Consistency::Bounded, _) => (Freshness::Bounded(self.bound), None),
             (Consistency::Session, None) if token.has_overflowed() => (Freshness::Strong, None),
+            (Consistency::Session, Some(floor)) if session.is_bounded_by_floor() => {
+                (Freshness::Session, Some(floor))
+            }
             (Consistency::Session, floor) => (Freshness::Bounded(self.bound), floor),
         }
     }

@@ -324,6 +324,44 @@ async fn what_a_failover_lost_is_said() {
     .await;
 }
 
+// G9: who knows from elsewhere which version is within the bound needs nobody to vouch for the replica that has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn a_version_that_is_known_to_do_is_read_while_the_primary_is_silent() {
+    let nodes = nodes().await;
+    create(nodes.first.as_ref(), 1).await;
+    let token = append(&nodes.first, Token::default(), "one").await;
+    let version = token.floor(&key(0)).unwrap();
+    nodes.cluster.wait_replayed(SOON).unwrap();
+    nodes.cluster.primary().freeze().unwrap();
+    let key = key(0);
+    let read = async |least| {
+        let session = Session::new(Consistency::Bounded, Token::default());
+        let tail = nodes.second.tail(&key, query());
+        let items = session
+            .scope(async {
+                match least {
+                    Some(version) => Session::at_least(&key, version, tail).await,
+                    None => tail.await,
+                }
+            })
+            .await
+            .map(|tail| tail.context.item_count);
+        (items, session.origin())
+    };
+    eventually_async("no replica is within the bound", SOON, async || {
+        read(None).await.0.is_err().then_some(())
+    })
+    .await;
+    assert!(matches!(
+        read(Some(version)).await,
+        (Ok(1), Some(Origin::Replica))
+    ));
+    let (later, _) = read(Some(version + 1)).await;
+    assert_eq!(later.unwrap_err().code(), "unavailable");
+    nodes.cluster.primary().thaw().unwrap();
+}
+
 // G9: a list may take as long as a statement may, but not on a replica that answers nobody.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs server binaries"]
