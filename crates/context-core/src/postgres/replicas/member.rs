@@ -89,6 +89,13 @@ impl Member {
         *self.seen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has it looked at before its time; until then nobody vouches for it. A connection that breaks may be all that is
+    /// noticed of a standby that crashed and is back, with less than it had.
+    pub(super) fn doubt(&self) {
+        self.seen.write().unwrap_or_else(PoisonError::into_inner).fresh = None;
+        self.wake.notify_one();
+    }
+
     pub(super) fn see(&self, seen: Seen) {
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
         let silent = seen.silent && seen.health.state == State::Down;

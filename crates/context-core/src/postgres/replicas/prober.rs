@@ -37,6 +37,18 @@ impl Roles {
         reached.map(|(at, _)| *at)
     }
 
+    /// The same of one that was seen before. What it had it keeps, unless it crashed: then it replays its log anew, from
+    /// where it had last written its pages, and shows less meanwhile than it had shown.
+    fn fresh_since(&self, before: &Seen, lsn: Lsn) -> Option<Instant> {
+        let had = before.probe.and_then(|probe| probe.lsn);
+        let reached = self.fresh_at(lsn);
+        if had.is_some_and(|had| lsn < had) {
+            reached
+        } else {
+            before.fresh.max(reached)
+        }
+    }
+
     fn sample(&mut self, at: Instant, lsn: Lsn) {
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
@@ -94,6 +106,8 @@ impl Replicas {
         let before = member.seen();
         let seen = Seen {
             health: before.health.failed(),
+            // It may be about to begin anew.
+            fresh: None,
             silent: fault.is_suspect() || fault.kind() == Kind::TimedOut,
             ..before
         };
@@ -116,6 +130,7 @@ impl Replicas {
         let mut roles = self.roles();
         seen.fenced = self.is_fenced(&mut roles, index, &probe);
         let lag = if probe.in_recovery {
+            seen.fresh = roles.fresh_since(&before, probe.lsn.unwrap_or_default());
             self.lag(&roles, &mut seen, probe)
         } else {
             if index == self.primary_index()
@@ -140,8 +155,6 @@ impl Replicas {
         let newest = roles.samples.back().map(|(_, lsn)| *lsn);
         let lsn = probe.lsn.unwrap_or_default();
         seen.lag_bytes = newest.map(|newest| newest.bytes_since(lsn));
-        // Never back: what it had it keeps.
-        seen.fresh = seen.fresh.max(roles.fresh_at(lsn));
         let (bytes_max, time_max) = (self.settings.lag_bytes_max.as_u64(), self.settings.lag_time_max);
         // One that was never seen to be up to date is as late as can be, once there is something to compare with.
         let late = seen.fresh.map_or(Duration::MAX, |fresh| fresh.elapsed());
@@ -243,6 +256,34 @@ mod tests {
             let expected = seconds.map(|seconds| start + Duration::from_secs(seconds));
             assert_eq!(roles.fresh_at(Lsn(lsn)), expected, "{lsn}");
         }
+        let seen = |lsn, fresh| Seen {
+            probe: Some(Probe {
+                in_recovery: true,
+                lsn: Some(Lsn(lsn)),
+                epoch: Epoch {
+                    system_identifier: 7,
+                    timeline: 1,
+                },
+                replay_age: None,
+                has_synchronous_standbys: false,
+                took: Duration::ZERO,
+            }),
+            fresh,
+            ..Seen::default()
+        };
+        let at = |seconds| Some(start + Duration::from_secs(seconds));
+        assert_eq!(
+            roles.fresh_since(&seen(20, at(9)), Lsn(20)),
+            at(9),
+            "it keeps what it had"
+        );
+        assert_eq!(roles.fresh_since(&seen(20, at(2)), Lsn(30)), at(3));
+        assert_eq!(
+            roles.fresh_since(&seen(30, at(9)), Lsn(10)),
+            at(0),
+            "it began anew"
+        );
+        assert_eq!(roles.fresh_since(&seen(30, at(9)), Lsn(5)), None);
         (0..1000).for_each(|n| roles.sample(start, Lsn(n)));
         assert_eq!(roles.samples.len(), SAMPLES);
     }

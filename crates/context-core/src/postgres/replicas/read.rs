@@ -250,7 +250,7 @@ impl Replicas {
         if let Err(fault) = &result
             && (fault.is_suspect() || fault.kind() == Kind::TimedOut)
         {
-            member.wake.notify_one();
+            member.doubt();
         }
         let value = result?;
         let seen = member.seen();
