@@ -64,7 +64,7 @@ impl Cluster {
         self.pulse.replaced(new).await
     }
 
-    /// R1: as [`Cluster::replaced`], for a connection that is seldom asked: asks it.
+    /// R1: for a connection that is seldom asked: asks it, and returns when not all servers have answered.
     pub(super) async fn falls_silent(&mut self) {
         while !self.is_silent() {
             tokio::time::sleep(SILENCE).await;

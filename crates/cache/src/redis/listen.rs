@@ -21,12 +21,18 @@ pub(super) async fn listen(dial: Dial, channels: Vec<String>, sink: mpsc::Sender
             drop(sink.try_send(logged));
         }
     }));
+    let mut last = None;
     loop {
         let mut link = connected(&dial, Some(push.clone()), |_| ()).await;
         subscribe(&mut link, channels.clone()).await;
+        // Until here it was heard as far as it still spoke: it may be one server of several that hangs.
+        drop(last);
         // From here on the library subscribes again whenever it has connected again.
         match link {
-            Link::Cluster(mut link) => link.falls_silent().await,
+            Link::Cluster(mut link) => {
+                link.falls_silent().await;
+                last = Some(link);
+            }
             Link::Managed(_) | Link::Plain(_) => return std::future::pending().await,
         }
     }
