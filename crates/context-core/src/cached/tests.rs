@@ -13,8 +13,15 @@ use self::seated::Seated;
 use super::*;
 use crate::clock::ManualClock;
 use crate::fake::FakeStore;
+use crate::id::{ContextId, TenantId};
+use crate::semantic::VectorStore;
 use crate::session::Token;
-use crate::{NewItem, Tokenizer};
+use crate::store::{
+    Append, Appended, ContextPage, Created, ItemPage, ListQuery, Purged, Retention, SearchPage, SearchQuery,
+    SeqRange, StoreHealth, Tail,
+};
+use crate::summary::Summary;
+use crate::{ContextPatch, NewContext, NewItem, Tokenizer};
 
 const LIMITS: HeldLimits = HeldLimits {
     contexts: 100,
