@@ -81,6 +81,16 @@ impl Answer {
 #[derive(Clone)]
 pub struct Kept(pub(crate) Arc<Entry>);
 
+/// What is known of an answer that was recalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// As [`Answer::age`].
+    pub age: Duration,
+    /// Whether it is time to look its entry up, so that the first level knows that it is used: after a second in which nobody
+    /// read it, and now and then while it is read.
+    pub look_up: bool,
+}
+
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

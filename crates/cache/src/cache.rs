@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::answer::{Answer, Kept, Read};
+use crate::answer::{Answer, Kept, Read, Recalled};
 use crate::builder::Builder;
 use crate::clock::Nanos;
 use crate::engine::{Engine, tend};
@@ -17,7 +17,7 @@ use crate::loader::Loader;
 use crate::memory::Memory;
 use crate::partition::PartitionId;
 use crate::remote::Position;
-use crate::version::Key;
+use crate::version::{Key, Version};
 use crate::{Put, Receipt, Warmed, Warming};
 
 /// A cache of versioned bytes. Clones share it; with the last one its background tasks end, and loads under way go on
@@ -80,19 +80,31 @@ impl Cache {
         self.engine.clock.now()
     }
 
+    /// As [`now`](Self::now), from the coarse clock where nobody else changes anything: a cache without a backplane holds
+    /// the newest however late it is, by a tick or, after the process was suspended, by as long as that was.
+    #[inline]
+    pub fn present(&self) -> Nanos {
+        if self.engine.backplane.is_some() {
+            self.now()
+        } else {
+            self.engine.coarse()
+        }
+    }
+
     /// What the first level may answer at once: no await, no lock of the cache's own, no allocation, no clock call.
     #[inline]
     pub fn get(&self, key: &str, read: &Read) -> Option<Answer> {
         self.engine.hit(key, read)
     }
 
-    /// Whether [`get`](Self::get) would give the answer that this is of, and then its age: what a lookup finds, without one.
-    /// `None` says that something else may be there by now. For whoever keeps something made of an answer beside it.
+    /// Whether [`get`](Self::get) would give the answer that this is of to a read with this floor at this time: what a lookup
+    /// finds, without one. `None` says that something else may be there by now. For whoever keeps something made of an
+    /// answer beside it.
     ///
-    /// It does not count as a use where the first level decides what to evict: look up now and then.
+    /// It does not count as a use where the first level decides what to evict: see [`Recalled::look_up`].
     #[inline]
-    pub fn recall(&self, kept: &Kept, read: &Read) -> Option<Duration> {
-        self.engine.hit_again(&kept.0, read)
+    pub fn recall(&self, kept: &Kept, floor: Version, at: Nanos) -> Option<Recalled> {
+        self.engine.hit_again(&kept.0, floor, at)
     }
 
     /// Answers from the first level, the second, or by the loader, which runs once however many ask.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 pub use self::change::{Put, Receipt, RemoteErrorKind};
 pub(crate) use self::tend::tend;
 pub use self::warm::{Warmed, Warming};
-use crate::answer::{Answer, Origin, Read};
+use crate::answer::{Answer, Origin, Read, Recalled};
 use crate::clock::{Clock, Nanos};
 use crate::coherence::Coherence;
 use crate::entry::Entry;
@@ -54,12 +54,18 @@ pub(crate) struct Bound {
     pub(crate) promised: Duration,
     /// How far the coarse clock may lag.
     pub(crate) tick: Duration,
+    /// The same, for the hit path.
+    tick_nanos: u64,
 }
 
 impl Bound {
     pub(crate) fn new(promised: Duration) -> Self {
         let tick = (promised / 50).clamp(Duration::from_millis(1), Duration::from_millis(10));
-        Self { promised, tick }
+        Self {
+            promised,
+            tick,
+            tick_nanos: u64::from(tick.subsec_nanos()),
+        }
     }
 
     /// What may be trusted by a clock that lags.
@@ -193,7 +199,7 @@ impl Engine {
         if !self.serves(&entry, read.floor, at) {
             return None;
         }
-        entry.touches.touch(at);
+        entry.touches.touch(at, self.bound.tick_nanos);
         self.answered(Origin::L1);
         Some(Answer {
             entry,
@@ -204,17 +210,15 @@ impl Engine {
 
     /// As [`hit`](Self::hit), by an entry that a hit has found before.
     #[inline]
-    pub(crate) fn hit_again(&self, entry: &Entry, read: &Read) -> Option<Duration> {
-        if read.past_memory || entry.has_left() {
+    pub(crate) fn hit_again(&self, entry: &Entry, floor: Version, at: Nanos) -> Option<Recalled> {
+        if entry.has_left() || !self.serves(entry, floor, at) {
             return None;
         }
-        let at = read.now.unwrap_or_else(|| self.coarse());
-        if !self.serves(entry, read.floor, at) {
-            return None;
-        }
-        entry.touches.touch(at);
         self.answered(Origin::L1);
-        Some(entry.age(at))
+        Some(Recalled {
+            age: entry.age(at),
+            look_up: entry.touches.touch(at, self.bound.tick_nanos),
+        })
     }
 
     /// Whether an entry may answer a read with this floor (G4, G5).

@@ -56,13 +56,13 @@ pub(crate) struct Entry {
     /// Whether it was in the first level and is not any more: replaced, evicted or taken out.
     left: AtomicBool,
     pub(crate) span: Span,
-    pub(crate) tags: Captured,
-    pub(crate) touches: Touches,
-    pub(crate) body: Body,
     /// When it was known to be the newest.
     pub(crate) known_at: Nanos,
     /// How old it was then.
     pub(crate) age_then: Duration,
+    pub(crate) tags: Captured,
+    pub(crate) touches: Touches,
+    pub(crate) body: Body,
     /// What loading it took.
     pub(crate) cost: Duration,
     decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -157,8 +157,8 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// In how many ticks of the coarse clock an entry was read. A hot entry is counted once a tick, so that its readers
-/// do not fight over a cache line.
+/// In how many ticks an entry was read. A hot entry is counted once a tick, by whichever clock its readers decide, so
+/// that they do not fight over a cache line.
 ///
 /// What replaces an entry inherits its key's count, halved for each [`HALF_LIFE`] that passes: exponential decay as in
 /// G. Cormode, V. Shkapenyuk, D. Srivastava, B. Xu, "Forward Decay", ICDE 2009, applied when it is read or handed on.
@@ -170,17 +170,28 @@ pub(crate) struct Touches {
     inherited: u32,
 }
 
+/// See [`Touches::touch`].
+const FEW: u32 = 64;
+const REST: Duration = Duration::from_secs(1);
 /// The time in which a key's past counts half.
 const HALF_LIFE: Duration = Duration::from_mins(10);
 
 impl Touches {
-    pub(crate) fn touch(&self, now: Nanos) {
-        if self.last.load(Ordering::Relaxed) != now.as_nanos() {
-            self.last.store(now.as_nanos(), Ordering::Relaxed);
-            // Two readers may count one tick twice, or once: it is an estimate.
-            let count = self.count.load(Ordering::Relaxed);
-            self.count.store(count.saturating_add(1), Ordering::Relaxed);
-        }
+    /// Whether it is one of a few that stand for many: each after a rest, and one in [`FEW`] of the others that are counted.
+    /// `tick` in nanoseconds.
+    #[inline]
+    pub(crate) fn touch(&self, now: Nanos, tick: u64) -> bool {
+        let last = self.last();
+        now.as_nanos() >= last.as_nanos().saturating_add(tick) && self.count_one(now, last)
+    }
+
+    #[cold]
+    fn count_one(&self, now: Nanos, last: Nanos) -> bool {
+        self.last.store(now.as_nanos(), Ordering::Relaxed);
+        // Two readers may count one tick twice, or once: it is an estimate.
+        let count = self.count.load(Ordering::Relaxed).saturating_add(1);
+        self.count.store(count, Ordering::Relaxed);
+        count.is_multiple_of(FEW) || now >= last.after(REST)
     }
 
     /// Since the entry was made.
@@ -221,6 +232,19 @@ impl Entry {
 mod tests {
     use super::*;
 
+    const TICK: Duration = Duration::from_millis(1);
+    const TICK_NANOS: u64 = 1_000_000;
+
+    #[test]
+    fn a_few_touches_stand_for_many() {
+        let (touches, start) = (Touches::default(), Nanos::ZERO.after(REST));
+        let touch = |after| touches.touch(start.after(after), TICK_NANOS);
+        assert!(touch(Duration::ZERO) && !touch(Duration::ZERO));
+        let few = (1..=640).filter(|tick| touch(TICK * *tick)).count();
+        assert_eq!(few, 10);
+        assert!(touch(REST * 2) && touch(REST * 3), "each after a rest");
+    }
+
     #[test]
     fn popularity_is_handed_on_and_halves() {
         let start = Nanos::ZERO.after(HALF_LIFE);
@@ -232,8 +256,9 @@ mod tests {
         let first = entry(start);
         for tick in 0..40 {
             let now = start.after(Duration::from_millis(tick));
-            first.touches.touch(now);
-            first.touches.touch(now);
+            first.touches.touch(now, TICK_NANOS);
+            first.touches.touch(now, TICK_NANOS);
+            first.touches.touch(now.after(TICK / 2), TICK_NANOS);
         }
         assert_eq!(first.popularity(start), 40);
         let mut second = entry(start);

@@ -57,7 +57,7 @@ mod version;
 pub use self::version::{Key, Mark, Version};
 #[cfg(not(loom))]
 pub use self::{
-    answer::{Answer, Kept, Origin, Read},
+    answer::{Answer, Kept, Origin, Read, Recalled},
     builder::Builder,
     cache::{Cache, Stats},
     clock::{Clock, Nanos, TokioClock},

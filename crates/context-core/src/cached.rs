@@ -34,6 +34,7 @@ use contextkeep_cache::{Cache, Found, Read};
 pub use self::feed::{ChangeFeed, Changes, FeedBackplane};
 use self::heads::Heads;
 use self::held::Held;
+use self::ready::Ready;
 use self::tails::{Standing, Tails};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -55,6 +56,9 @@ const DELTA_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Tokens that are read beyond a budget, so that the next appends do not move the end out of what is held.
 const AHEAD_TOKENS: u64 = 4096;
 
+/// The windows' share in a hundred of the bytes that are held.
+const READY_SHARE: u64 = 30;
+
 /// How much the process may hold of items. Heads are bounded by their cache.
 #[derive(Clone, Copy, Debug)]
 pub struct HeldLimits {
@@ -75,6 +79,7 @@ struct Inner {
     store: Arc<dyn ContextStore>,
     heads: Heads,
     tails: Option<Tails>,
+    ready: Option<Ready>,
     clock: Arc<dyn Clock>,
 }
 
@@ -86,11 +91,16 @@ impl CachedStore {
         held: Option<HeldLimits>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let tails = held.and_then(|limits| Tails::new(limits.contexts, limits.bytes, limits.context_bytes));
+        let ready = |limits: &HeldLimits| limits.bytes / 100 * READY_SHARE;
+        let tails = held.as_ref().and_then(|limits| {
+            let bytes = limits.bytes - ready(limits);
+            Tails::new(limits.contexts, bytes, limits.context_bytes.min(bytes))
+        });
         Self(Arc::new(Inner {
             heads: Heads::new(cache, store.clone()),
             store,
             tails,
+            ready: held.and_then(|limits| Ready::new(limits.contexts, ready(&limits))),
             clock,
         }))
     }
@@ -113,9 +123,10 @@ impl CachedStore {
             .await
     }
 
-    /// Contexts and bytes of items that are held.
+    /// Contexts whose ends are held, and bytes of those and of the windows that are kept ready.
     pub fn held(&self) -> (u64, u64) {
-        self.0.tails.as_ref().map_or((0, 0), Tails::stats)
+        let (contexts, bytes) = self.0.tails.as_ref().map_or((0, 0), Tails::stats);
+        (contexts, bytes + self.0.ready.as_ref().map_or(0, Ready::bytes))
     }
 
     /// Forgets everything: for a store whose history is another one.
@@ -123,6 +134,9 @@ impl CachedStore {
         self.0.heads.cache().clear();
         if let Some(tails) = &self.0.tails {
             tails.clear();
+        }
+        if let Some(ready) = &self.0.ready {
+            ready.clear();
         }
     }
 }
@@ -161,10 +175,10 @@ impl Inner {
         read
     }
 
-    /// A read of the present moment. The cache's own clock would do for one more tick what it did before the process was
-    /// suspended, however long that was (G5).
+    /// A read of the present moment. Where others change heads as well, the cache's own clock would do for one more tick
+    /// what it did before the process was suspended, however long that was (G5).
     fn read(&self) -> Read {
-        Read::new().at(self.heads.cache().now())
+        Read::new().at(self.heads.cache().present())
     }
 
     fn history(&self) -> u64 {

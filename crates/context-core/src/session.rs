@@ -300,9 +300,10 @@ impl Session {
         answer: impl FnOnce((Option<Version>, bool)) -> Option<AtOnce<T>>,
     ) -> Option<T> {
         let mut state = self.lock();
-        let floor = (state.token.floor_of(name), state.token.has_overflowed());
-        let answer = answer(floor)?;
-        state.token.saw_name(name, answer.version);
+        let place = state.token.place(name);
+        let floor = place.and_then(|place| state.token.floor_at(place));
+        let answer = answer((floor, state.token.has_overflowed()))?;
+        state.token.saw_at(place, name, answer.version);
         (state.origin, state.age) = (Some(answer.origin), Some(answer.age));
         Some(answer.value)
     }

@@ -198,29 +198,37 @@ async fn an_answer_that_was_kept_is_recalled_as_long_as_a_lookup_would_find_it()
     let cache = cache(Policy::default());
     let put = |version, text: &'static str| cache.put(Put::value("k", v(version), text));
     put(2, "two").await.unwrap();
-    let (any, floor) = (Read::new(), Read::new().floor(v(3)));
-    let kept = cache
-        .get("k", &any)
-        .unwrap()
-        .keep()
-        .expect("it is the first level's");
-    let same = |read: &Read| {
-        let recalled = cache.recall(&kept, read);
-        assert_eq!(recalled, cache.get("k", read).map(|answer| answer.age()));
+    let any = Read::new();
+    let keep = || {
+        cache
+            .get("k", &any)
+            .unwrap()
+            .keep()
+            .expect("it is the first level's")
+    };
+    let recall = |kept: &_, floor| cache.recall(kept, floor, cache.now());
+    let kept = keep();
+    let same = |floor| {
+        let recalled = recall(&kept, floor).map(|recalled| recalled.age);
+        let found = cache.get("k", &Read::new().floor(floor).at(cache.now()));
+        assert_eq!(recalled, found.map(|answer| answer.age()));
         recalled.is_some()
     };
-    assert!(same(&any) && !same(&floor), "G4");
-    assert!(cache.recall(&kept, &any.clone().past_first_level()).is_none());
+    assert!(same(v(2)) && !same(v(3)), "G4");
     put(1, "one").await.unwrap();
-    assert!(same(&any), "what is older replaces nothing");
+    assert!(same(v(2)), "what is older replaces nothing");
     put(3, "three").await.unwrap();
-    assert!(cache.recall(&kept, &any).is_none(), "replaced");
-    let kept = cache.get("k", &any).unwrap().keep().unwrap();
+    assert!(recall(&kept, v(0)).is_none(), "replaced");
+    let kept = keep();
     cache.put(Put::tombstone("k", v(4))).await.unwrap();
-    assert!(cache.recall(&kept, &any).is_none(), "deleted");
+    assert!(recall(&kept, v(0)).is_none(), "deleted");
     put(5, "five").await.unwrap();
-    let kept = cache.get("k", &any).unwrap().keep().unwrap();
-    assert!(cache.recall(&kept, &any).is_some());
+    let kept = keep();
+    assert!(recall(&kept, v(0)).is_some());
+    // Once for all readers.
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    let look_up = [(); 3].map(|()| recall(&kept, v(0)).unwrap().look_up);
+    assert_eq!(look_up, [true, false, false]);
     cache.clear();
-    assert!(cache.recall(&kept, &any).is_none(), "cleared");
+    assert!(recall(&kept, v(0)).is_none(), "cleared");
 }

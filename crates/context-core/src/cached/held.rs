@@ -7,19 +7,11 @@
 //! - **H3** It belongs to the history of the store that it was read in, and is of no use in another one.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-
-use contextkeep_cache::Kept;
 
 use crate::item::Kind;
 use crate::store::{ItemPage, ItemQuery, Order, Tail, TailQuery};
-use crate::window::{Window, WindowRequest};
 use crate::{Context, Item, Seq, Version};
 
-/// Windows of one version that are kept ready: readers of one context mostly ask alike.
-const ANSWERS_MAX: usize = 4;
-/// One in so many windows that are kept ready is given after the head was looked up.
-const LOOKED_UP: u8 = 64;
 /// What an item costs beside its body, in bytes: the struct, its links and the body's own header.
 const ITEM_OVERHEAD: u64 = 256;
 
@@ -33,11 +25,6 @@ pub(super) struct Held {
     /// What comes before the run; `None` if the run is all there is.
     before: Option<Kind>,
     bytes: u64,
-    answers: Vec<(WindowRequest, Arc<Window>)>,
-    /// The head in its cache that the answers were found to belong to.
-    head: Option<Kept>,
-    /// Times that they were given without looking that head up.
-    recalled: u8,
 }
 
 impl Held {
@@ -51,9 +38,6 @@ impl Held {
             run: tail.run.into(),
             before: tail.before,
             bytes,
-            answers: Vec::new(),
-            head: None,
-            recalled: 0,
         }
     }
 
@@ -72,22 +56,14 @@ impl Held {
         (self.context.stream, self.context.version)
     }
 
-    /// Bytes that it takes, windows kept ready included.
+    /// Bytes that it takes.
     pub(super) fn bytes(&self) -> u64 {
-        // A window shares the bodies, has its own list of items, and is kept as it was written for its readers.
-        let items = self.answers.iter().flat_map(|(_, window)| &window.items);
-        self.bytes + items.map(size).sum::<u64>()
+        self.bytes
     }
 
     /// The head has changed and the items have not.
     pub(super) fn set_context(&mut self, context: &Context) {
         self.context = context.clone();
-        self.forget_answers();
-    }
-
-    fn forget_answers(&mut self) {
-        self.answers.clear();
-        self.head = None;
     }
 
     /// H2. Whether the items followed immediately.
@@ -108,9 +84,6 @@ impl Held {
 
     /// Lets go of the oldest items of the run until it takes at most so many bytes. Instructions and pinned items stay.
     pub(super) fn trim(&mut self, bytes_max: u64) {
-        if self.bytes <= bytes_max {
-            return;
-        }
         while self.bytes > bytes_max
             && let Some(item) = self.run.pop_front()
         {
@@ -121,7 +94,6 @@ impl Held {
                 self.bytes -= size(&item);
             }
         }
-        self.forget_answers();
     }
 
     /// What the store would answer, if enough is held.
@@ -191,36 +163,6 @@ impl Held {
         (reaches || page.more).then_some(page)
     }
 
-    /// The window that was made for this request at this version.
-    pub(super) fn answer(&self, request: &WindowRequest) -> Option<&Arc<Window>> {
-        let found = self.answers.iter().find(|(asked, _)| asked == request);
-        found.map(|(_, window)| window)
-    }
-
-    /// As [`Held::answer`], with the head that has to be the present one for it; `None` now and then as well, so that the
-    /// head is looked up and its cache learns that it is used.
-    pub(super) fn recall(&mut self, request: &WindowRequest) -> Option<(&Kept, &Arc<Window>)> {
-        self.recalled = (self.recalled + 1) % LOOKED_UP;
-        let head = self.head.as_ref().filter(|_| self.recalled != 0)?;
-        Some((head, self.answer(request)?))
-    }
-
-    /// The answers were found to belong to this head.
-    pub(super) fn belongs_to(&mut self, head: Option<&Kept>) {
-        self.head = head.cloned();
-    }
-
-    /// Keeps a window ready, in the place of the oldest if there are many.
-    pub(super) fn keep_answer(&mut self, request: WindowRequest, window: &Arc<Window>) {
-        if window.version != self.context.version || self.answer(&request).is_some() {
-            return;
-        }
-        if self.answers.len() == ANSWERS_MAX {
-            self.answers.remove(0);
-        }
-        self.answers.push((request, Arc::clone(window)));
-    }
-
     /// What a fork holds of it: the bodies are shared. Only if everything is held, and the fork's own numbers say that it
     /// is what was shared: a seq never names another item, but some may have been dropped since.
     pub(super) fn forked(&self, fork: &Context) -> Option<Self> {
@@ -246,7 +188,8 @@ impl Held {
     }
 }
 
-fn size(item: &Item) -> u64 {
+/// Bytes of an item, its bookkeeping included.
+pub(super) fn size(item: &Item) -> u64 {
     item.body.len() as u64 + ITEM_OVERHEAD
 }
 

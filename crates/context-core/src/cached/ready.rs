@@ -1,18 +1,30 @@
 //! Windows that are kept ready, for whoever asks alike.
 //!
-//! They are kept with the end of their context, and with them the head that they belong to, as its cache gave it. As long as
-//! that is still what the cache would give, which it says without a lookup, a window costs one lookup. Everything else
-//! goes by the head: another head, one that a lookup would not give to this session, and one in so many, so that the cache
-//! of heads learns which are used.
+//! - **D1** Each is kept with the head that it was made for, as its cache gave it, and given only while that is still what
+//!   the cache would give to this session (K1). The cache says so without a lookup, so that a window costs one lookup
+//!   and no lock but the session's. Whoever changes a head so takes its windows away.
+//! - **D2** Where the cache has another entry for the same head, as after a refresh, the windows are kept on with that one.
+//! - **D3** What is given has its head and its end looked up now and then, so that those who decide what to evict know that
+//!   they are in use.
+//! - **D4** A window belongs to the history of the store that it was read in (H3).
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::tails::Standing;
+use contextkeep_cache::{Kept, Read};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+
+use super::held::size;
 use super::{CachedStore, Inner, floor_for, note};
 use crate::id::ContextKey;
 use crate::manager::{Answer, Origin};
-use crate::session::{AtOnce, Session};
+use crate::session::{AtOnce, Name, Session};
 use crate::window::{Window, WindowRequest};
+use crate::{Context, Timestamp, Version};
+
+/// Room of a window beside its items.
+const OVERHEAD: u64 = 512;
 
 impl CachedStore {
     /// A window that was made before and is still the one. The session knows then that it was seen (Q1).
@@ -21,71 +33,225 @@ impl CachedStore {
         key: &ContextKey,
         request: &WindowRequest,
     ) -> Option<Answer<Arc<Window>>> {
-        let window = self.0.recalled(key, request).or_else(|| {
-            let window = self.0.by_head(key, request)?;
-            Session::with_current(|session| session.saw(key, window.version));
-            Some(window)
-        })?;
+        let inner = &*self.0;
+        let ready = inner.ready.as_ref()?;
+        let asked = Asking { key, request };
+        let value = inner
+            .recalled(ready, &asked)
+            .or_else(|| inner.by_head(ready, &asked))?;
         Some(Answer {
-            value: window,
+            value,
             origin: Origin::L1,
         })
     }
 
-    /// Keeps a window ready for the next who asks alike.
+    /// Keeps a window ready for the next who asks alike, if the head that it was made for is in memory.
     pub(crate) fn keep_window(&self, key: &ContextKey, request: WindowRequest, window: &Arc<Window>) {
-        if let Some(tails) = &self.0.tails {
-            tails.keep_answer(key, request, window);
+        let inner = &*self.0;
+        let Some(ready) = &inner.ready else { return };
+        let read = inner.read().floor(window.version.into());
+        let Some(found) = inner.heads.hit(key, &read) else {
+            return;
+        };
+        if let (Some(head), Some(kept)) = (found.value, found.kept)
+            && head.version == window.version
+        {
+            let asked = Asked {
+                key: key.clone(),
+                request,
+            };
+            let slot = Slot::new(key, &head, inner.history(), kept, Arc::clone(window));
+            ready.windows.insert(asked, slot);
         }
     }
 }
 
 impl Inner {
-    /// One lookup.
-    fn recalled(&self, key: &ContextKey, request: &WindowRequest) -> Option<Arc<Window>> {
-        let tails = self.tails.as_ref()?;
-        let history = self.history();
+    /// D1. One lookup.
+    fn recalled(&self, ready: &Ready, asked: &Asking<'_>) -> Option<Arc<Window>> {
+        let mut look_up = false;
         let answer = |session: &Session| {
             if !session.plan().l1 {
                 return None;
             }
-            tails.held(history, key, |held, name| {
-                // K5
-                if held.context().expires_at.is_some_and(|at| at <= self.clock.now()) {
-                    return None;
-                }
-                let (head, window) = held.recall(request)?;
-                session.answer_at_once(name, |seen| {
-                    // K1
-                    let read = self
-                        .read()
-                        .floor(floor_for(session.consistency(), || seen)?.into());
-                    Some(AtOnce {
-                        age: self.heads.cache().recall(head, &read)?,
-                        version: window.version,
-                        origin: Origin::L1,
-                        value: Arc::clone(window),
-                    })
+            let slot = ready.windows.get(asked)?;
+            if slot.history != self.history() || slot.is_expired(self) {
+                return None;
+            }
+            session.answer_at_once(slot.name, |seen| {
+                let floor = floor_for(session.consistency(), || seen)?;
+                let heads = self.heads.cache();
+                let recalled = heads.recall(&slot.head, floor.into(), heads.present())?;
+                look_up = recalled.look_up;
+                Some(AtOnce {
+                    age: recalled.age,
+                    version: slot.version,
+                    origin: Origin::L1,
+                    value: slot.window,
                 })
             })
         };
-        Session::with_current(answer).flatten()
+        let window = Session::with_current(answer).flatten();
+        if look_up {
+            self.use_parts(asked.key);
+        }
+        window
     }
 
-    /// Two lookups, after which one will do.
-    fn by_head(&self, key: &ContextKey, request: &WindowRequest) -> Option<Arc<Window>> {
-        let read = self.reading(key)?;
-        let found = self.heads.hit(key, &read)?;
+    /// D3.
+    #[cold]
+    fn use_parts(&self, key: &ContextKey) {
+        self.heads.hit(key, &Read::new());
+        if let Some(tails) = &self.tails {
+            tails.touch(key);
+        }
+    }
+
+    /// D2.
+    fn by_head(&self, ready: &Ready, asked: &Asking<'_>) -> Option<Arc<Window>> {
+        let read = self.reading(asked.key).filter(|_| Session::current_plan().l1)?;
+        let slot = ready.windows.get(asked)?;
+        let found = self.heads.hit(asked.key, &read)?;
         let head = self.there(&found).ok()?;
-        let standing = self.tails()?.with(self.history(), key, &head, |held| {
-            let window = held.answer(request).cloned()?;
-            held.belongs_to(found.kept.as_ref());
-            Some(window)
-        });
-        let Standing::Current(window) = standing else {
+        if !slot.is_of(&head, self.history()) {
             return None;
-        };
+        }
+        Session::with_current(|session| session.saw(asked.key, head.version));
         note(&found, Origin::L1);
+        let window = Arc::clone(&slot.window);
+        if let Some(head) = found.kept {
+            ready.windows.insert(asked.owned(), Slot { head, ..slot });
+        }
         Some(window)
+    }
+}
+
+/// The windows, by what was asked.
+#[derive(Debug)]
+pub(super) struct Ready {
+    windows: Cache<Asked, Slot, Weight>,
+}
+
+impl Ready {
+    /// Keeps at most so many windows and bytes.
+    pub(super) fn new(windows_max: u64, bytes_max: u64) -> Option<Self> {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(windows_max).unwrap_or(usize::MAX))
+            .weight_capacity(bytes_max)
+            .build()
+            .ok()?;
+        let weight = Weight {
+            least: bytes_max.div_ceil(windows_max.max(1)),
+        };
+        let windows = Cache::with_options(
+            options,
+            weight,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Some(Self { windows })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.windows.weight()
+    }
+
+    pub(super) fn clear(&self) {
+        self.windows.clear();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    key: ContextKey,
+    request: WindowRequest,
+}
+
+/// An [`Asked`] of somebody else's.
+struct Asking<'a> {
+    key: &'a ContextKey,
+    request: &'a WindowRequest,
+}
+
+impl Asking<'_> {
+    fn owned(&self) -> Asked {
+        Asked {
+            key: self.key.clone(),
+            request: *self.request,
+        }
+    }
+}
+
+impl Hash for Asking<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+        // Requests for one context differ in little else.
+        self.request.max_tokens.unwrap_or(u64::MAX).hash(state);
+    }
+}
+
+impl Hash for Asked {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { key, request } = self;
+        Asking { key, request }.hash(state);
+    }
+}
+
+impl Equivalent<Asked> for Asking<'_> {
+    fn equivalent(&self, asked: &Asked) -> bool {
+        *self.request == asked.request && *self.key == asked.key
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    window: Arc<Window>,
+    head: Kept,
+    /// The context's in a token, which is not cheap to make.
+    name: Name,
+    /// The window's.
+    version: Version,
+    history: u64,
+    stream: u64,
+    expires_at: Option<Timestamp>,
+    bytes: u64,
+}
+
+impl Slot {
+    fn new(key: &ContextKey, head: &Context, history: u64, kept: Kept, window: Arc<Window>) -> Self {
+        Self {
+            name: Name::of(key),
+            head: kept,
+            version: window.version,
+            history,
+            stream: head.stream,
+            expires_at: head.expires_at,
+            // A window shares the bodies, has its own list of items, and is kept as it was written for its readers.
+            bytes: window.items.iter().map(size).sum::<u64>() + OVERHEAD,
+            window,
+        }
+    }
+
+    /// K5
+    fn is_expired(&self, store: &Inner) -> bool {
+        self.expires_at.is_some_and(|at| at <= store.clock.now())
+    }
+
+    /// D4. A context that was forgotten altogether and made anew has the same versions again, but on a later stream.
+    fn is_of(&self, head: &Context, history: u64) -> bool {
+        self.history == history && self.version == head.version && self.stream == head.stream
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Weight {
+    least: u64,
+}
+
+impl Weighter<Asked, Slot> for Weight {
+    fn weight(&self, _: &Asked, slot: &Slot) -> u64 {
+        slot.bytes.max(self.least)
     }
 }

@@ -12,8 +12,6 @@ use tokio::sync::{Mutex as Gate, MutexGuard as Turn};
 
 use super::held::Held;
 use crate::id::ContextKey;
-use crate::session::Name;
-use crate::window::{Window, WindowRequest};
 use crate::{Context, Item, Seq};
 
 /// Gates that loads of one context wait at, one for the other. Contexts share them.
@@ -28,15 +26,12 @@ const SLOT_OVERHEAD: u64 = 512;
 #[derive(Clone, Debug)]
 struct Slot {
     held: Arc<Mutex<Held>>,
-    /// The context's in a token, which is not cheap to make.
-    name: Name,
     weight: u64,
 }
 
 impl Slot {
-    fn new(key: &ContextKey, held: Held) -> Self {
+    fn new(held: Held) -> Self {
         Self {
-            name: Name::of(key),
             weight: held.bytes() + SLOT_OVERHEAD,
             held: Arc::new(Mutex::new(held)),
         }
@@ -139,18 +134,9 @@ impl Tails {
         make(&mut held).map_or(Standing::Nothing, Standing::Current)
     }
 
-    /// Makes something of what is held in this history. Whether it is still the end is for `make` to know.
-    pub(super) fn held<T>(
-        &self,
-        history: u64,
-        key: &ContextKey,
-        make: impl FnOnce(&mut Held, Name) -> Option<T>,
-    ) -> Option<T> {
-        let slot = self.slots.get(key)?;
-        let mut held = slot.lock();
-        (held.history() == history)
-            .then(|| make(&mut held, slot.name))
-            .flatten()
+    /// It is in use, though not by way of this.
+    pub(super) fn touch(&self, key: &ContextKey) {
+        self.slots.get(key);
     }
 
     /// What is held, whatever its age.
@@ -179,7 +165,7 @@ impl Tails {
             drop(there);
             return self.weigh(key, slot);
         }
-        self.slots.insert(key.clone(), Slot::new(key, held));
+        self.slots.insert(key.clone(), Slot::new(held));
     }
 
     /// Moves what is held forward to `head`, if it ends where `items` begin.
@@ -210,14 +196,6 @@ impl Tails {
             self.weigh(key, slot);
         } else {
             self.slots.remove(key);
-        }
-    }
-
-    /// Keeps a window ready.
-    pub(super) fn keep_answer(&self, key: &ContextKey, request: WindowRequest, window: &Arc<Window>) {
-        if let Some(slot) = self.slots.peek(key) {
-            slot.lock().keep_answer(request, window);
-            self.weigh(key, slot);
         }
     }
 

@@ -35,14 +35,30 @@ pub struct Epoch {
 }
 
 /// What a client has seen; see the [module](super) for what it promises.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Token {
     position: Option<(Epoch, u64)>,
-    /// The one seen last at the end.
-    versions: Vec<(Name, Version)>,
+    /// Alone, so that looking for one touches little memory.
+    contexts: Vec<Name>,
+    /// In the order of `contexts`.
+    seen: Vec<Seen>,
+    /// Of the context that was seen last.
+    turn: u64,
     /// Some context's version had no room.
     overflowed: bool,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    version: Version,
+    /// Higher than those of all that were seen before. They are put in order when the text is written, and not each time
+    /// that one is seen.
+    turn: u64,
+}
+
+/// Where a context is in a token, until something else is seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(usize);
 
 /// The text of one token that names one context and nothing else. Kept beside what is answered about that context: most
 /// who ask for it have seen nothing but it, and all of them are told the same.
@@ -86,47 +102,61 @@ impl Token {
             return None;
         }
         while !rest.is_empty() {
-            token
-                .versions
-                .push((Name(take_u64(&mut rest)?), take_u64(&mut rest)?));
+            token.add(Name(take_u64(&mut rest)?), take_u64(&mut rest)?);
         }
         Some(token)
     }
 
     /// The text for a header; `None` if nothing was seen.
     pub fn encode(&self) -> Option<String> {
-        if *self == Self::default() {
+        if self.is_empty() {
             return None;
         }
         let mut flags = 0;
         flags |= if self.position.is_some() { HAS_POSITION } else { 0 };
         flags |= if self.overflowed { OVERFLOWED } else { 0 };
-        let mut bytes = Vec::with_capacity(2 + 3 * 8 + self.versions.len() * 16);
+        let mut bytes = Vec::with_capacity(2 + 3 * 8 + self.seen.len() * 16);
         bytes.extend([FORMAT, flags]);
         if let Some((epoch, lsn)) = self.position {
             for number in [epoch.system, u64::from(epoch.timeline), lsn] {
                 bytes.extend(number.to_le_bytes());
             }
         }
-        for (Name(context), version) in &self.versions {
+        for (Name(context), version) in self.in_order() {
             bytes.extend(context.to_le_bytes());
             bytes.extend(version.to_le_bytes());
         }
         Some(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// The version that an answer about a context must have at least.
-    pub fn floor(&self, key: &ContextKey) -> Option<Version> {
-        if self.versions.is_empty() {
-            return None;
-        }
-        self.floor_of(Name::of(key))
+    /// The one seen last at the end.
+    fn in_order(&self) -> impl Iterator<Item = (Name, Version)> {
+        let mut seen: Vec<(&Name, &Seen)> = self.contexts.iter().zip(&self.seen).collect();
+        seen.sort_unstable_by_key(|(_, seen)| seen.turn);
+        seen.into_iter().map(|(context, seen)| (*context, seen.version))
     }
 
-    /// As [`Token::floor`], by the context's name.
-    pub(super) fn floor_of(&self, name: Name) -> Option<Version> {
-        let seen = self.versions.iter().find(|(other, _)| *other == name);
-        seen.map(|(_, version)| *version)
+    /// The version that an answer about a context must have at least.
+    pub fn floor(&self, key: &ContextKey) -> Option<Version> {
+        if self.seen.is_empty() {
+            return None;
+        }
+        self.place(Name::of(key)).and_then(|place| self.floor_at(place))
+    }
+
+    /// Where this context is, if its version is known.
+    #[inline]
+    pub(super) fn place(&self, context: Name) -> Option<Place> {
+        self.contexts
+            .iter()
+            .position(|other| *other == context)
+            .map(Place)
+    }
+
+    /// As [`Token::floor`], by the context's place.
+    #[inline]
+    pub(super) fn floor_at(&self, place: Place) -> Option<Version> {
+        self.seen.get(place.0).map(|seen| seen.version)
     }
 
     /// Whether the client may have seen contexts that the token does not name (Q3).
@@ -136,8 +166,8 @@ impl Token {
 
     /// The one context that was seen, if there is nothing else in it.
     fn only(&self) -> Option<(Name, Version)> {
-        match self.versions.as_slice() {
-            [only] if self.position.is_none() && !self.overflowed => Some(*only),
+        match (self.contexts.as_slice(), self.seen.as_slice()) {
+            ([only], [seen]) if self.position.is_none() && !self.overflowed => Some((*only, seen.version)),
             _ => None,
         }
     }
@@ -156,7 +186,7 @@ impl Token {
 
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.seen.is_empty() && self.position.is_none() && !self.overflowed
     }
 
     /// The position that lists and searches must have reached.
@@ -165,35 +195,42 @@ impl Token {
     }
 
     pub(super) fn saw(&mut self, key: &ContextKey, version: Version) {
-        self.raise_version(Name::of(key), version);
+        let context = Name::of(key);
+        self.saw_at(self.place(context), context, version);
     }
 
-    /// As [`Token::saw`], by the context's name.
-    #[cfg(feature = "cache")]
-    pub(super) fn saw_name(&mut self, name: Name, version: Version) {
-        self.raise_version(name, version);
+    /// As [`Token::saw`], by the context's name and its present place.
+    #[inline]
+    pub(super) fn saw_at(&mut self, place: Option<Place>, context: Name, version: Version) {
+        match place.and_then(|place| self.seen.get_mut(place.0)) {
+            Some(seen) => {
+                self.turn += 1;
+                seen.turn = self.turn;
+                seen.version = seen.version.max(version);
+            }
+            None => self.add(context, version),
+        }
     }
 
     pub(super) fn overflow(&mut self) {
         self.overflowed = true;
     }
 
-    fn raise_version(&mut self, context: Name, mut version: Version) {
-        // Most sessions see one context again and again.
-        if let Some((last, seen)) = self.versions.last_mut()
-            && *last == context
-        {
-            *seen = version.max(*seen);
-            return;
-        }
-        if let Some(at) = self.versions.iter().position(|(other, _)| *other == context) {
-            version = version.max(self.versions.remove(at).1);
-        }
-        if self.versions.len() == CONTEXTS_MAX {
-            self.versions.remove(0);
+    fn add(&mut self, context: Name, version: Version) {
+        if self.seen.len() == CONTEXTS_MAX {
+            let oldest = self.seen.iter().enumerate().min_by_key(|(_, seen)| seen.turn);
+            if let Some((place, _)) = oldest {
+                self.contexts.swap_remove(place);
+                self.seen.swap_remove(place);
+            }
             self.overflowed = true;
         }
-        self.versions.push((context, version));
+        self.turn += 1;
+        self.contexts.push(context);
+        self.seen.push(Seen {
+            version,
+            turn: self.turn,
+        });
     }
 
     pub(super) fn saw_position(&mut self, epoch: Epoch, lsn: u64) {
@@ -208,8 +245,8 @@ impl Token {
     }
 
     pub(super) fn raise(&mut self, other: &Self) {
-        for (context, version) in &other.versions {
-            self.raise_version(*context, *version);
+        for (context, version) in other.in_order() {
+            self.saw_at(self.place(context), context, version);
         }
         self.overflowed |= other.overflowed;
         if let Some((epoch, lsn)) = other.position {
@@ -217,6 +254,16 @@ impl Token {
         }
     }
 }
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        (self.position, self.overflowed, self.seen.len())
+            == (other.position, other.overflowed, other.seen.len())
+            && self.in_order().eq(other.in_order())
+    }
+}
+
+impl Eq for Token {}
 
 fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;

@@ -7,7 +7,7 @@ use crate::cached::feed::{ChangeFeed, Changes, FeedBackplane};
 
 /// Tells what it is told.
 #[derive(Debug, Default)]
-struct Told(Mutex<Vec<(ContextKey, Version)>>, std::sync::atomic::AtomicBool);
+pub(super) struct Told(Mutex<Vec<(ContextKey, Version)>>, std::sync::atomic::AtomicBool);
 
 #[async_trait::async_trait]
 impl ChangeFeed for Told {
@@ -29,7 +29,7 @@ fn node(store: &Arc<FakeStore>, told: &Arc<Told>, clock: &Arc<ManualClock>) -> C
     CachedStore::new(store.clone(), cache, Some(LIMITS), clock.clone())
 }
 
-async fn settled(node: &CachedStore) {
+pub(super) async fn settled(node: &CachedStore) {
     for _ in 0..100 {
         if node.cache().stats().trusted_partitions == 1 {
             return;

@@ -4,6 +4,7 @@ use futures_util::FutureExt as _;
 
 use super::super::key::Name;
 use super::*;
+use crate::cached::feed::FeedBackplane;
 use crate::manager::ContextManager;
 use crate::settings::LimitSettings;
 use crate::{OptimizedContextManager, WindowRequest};
@@ -35,6 +36,13 @@ impl Ready {
         let key = key("a");
         let window = self.manager.window(&key, WindowRequest::default());
         in_session(Consistency::Session, window).await.0.unwrap();
+    }
+
+    /// Has the head in memory.
+    async fn look_up(&self) {
+        let (store, key) = (self.store.clone(), key("a"));
+        let head = async move { store.head(&key).await };
+        in_session(Consistency::Session, head).await.0.unwrap();
     }
 
     fn given(&self, session: &Arc<Session>) -> Option<usize> {
@@ -132,11 +140,33 @@ async fn it_is_not_given_after_its_head_was_replaced_or_forgotten() {
     assert_eq!(ready.always(), Some(1));
     ready.store.cache().clear();
     assert_eq!(ready.always(), None);
-    ready.keep().await;
-    assert_eq!(ready.always(), Some(1), "and again with a head that is there");
+    ready.look_up().await;
+    assert_eq!(ready.always(), Some(1), "D2: and again with a head that is there");
 }
 
-/// A clock of which the runtime knows nothing, as after a suspended process whose timers have not fired yet.
+// D2. Of the same version, and told apart by its stream: a context that was forgotten and made anew.
+#[tokio::test]
+async fn it_is_not_given_for_another_stream() {
+    let (clock, store) = on_fake();
+    let ready = Ready::new(store, None).await;
+    ready.store.delete(&key("a"), None).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    let retention = Retention {
+        tombstones_before: clock.now(),
+        keys_before: clock.now(),
+        batch: 100,
+    };
+    ready.store.purge(retention).await.unwrap();
+    // Another process has made it, and told this one nothing.
+    ready.store.0.store.create(&tenant(), new("a")).await.unwrap();
+    let again = ready.store.0.store.append(&key("a"), said("other")).await;
+    assert_eq!(again.unwrap().version, 2, "as before");
+    ready.store.cache().clear();
+    ready.look_up().await;
+    assert_eq!(ready.always(), None);
+}
+
+/// A clock that goes ahead by seconds of which the runtime knows nothing, as after a suspended process whose timers have not fired yet.
 #[derive(Debug, Default)]
 struct Ahead(AtomicU64);
 
@@ -147,31 +177,54 @@ impl contextkeep_cache::Clock for Ahead {
     }
 }
 
+/// A store whose changes others tell, or nobody, with a cache whose clock can go ahead of its runtime's.
+async fn suspended(told: Option<Arc<nodes::Told>>) -> (Arc<Ahead>, Ready) {
+    let ahead = Arc::new(Ahead::default());
+    let clock = crate::contract::clock();
+    let fake = Arc::new(FakeStore::new(clock.clone()));
+    let mut cache = Cache::builder(CACHE_NAME)
+        .clock(ahead.clone())
+        .bound(Duration::from_secs(10));
+    if let Some(told) = &told {
+        let feed = FeedBackplane::new(told.clone(), fake.clone());
+        cache = cache
+            .partitions(FeedBackplane::PARTITIONS)
+            .backplane(Arc::new(feed));
+    }
+    let store = CachedStore::new(fake, cache.build().unwrap(), Some(LIMITS), clock);
+    if told.is_some() {
+        nodes::settled(&store).await;
+    }
+    (ahead, Ready::new(store, None).await)
+}
+
 // G7. The fault run saw an age of zero a moment after a server that had been stopped for two seconds went on.
 #[tokio::test(start_paused = true)]
 async fn what_is_given_after_a_suspension_says_its_whole_age() {
-    let ahead = Arc::new(Ahead::default());
-    let cache = Cache::builder(CACHE_NAME).clock(ahead.clone()).build().unwrap();
-    let clock = crate::contract::clock();
-    let store = CachedStore::new(
-        Arc::new(FakeStore::new(clock.clone())),
-        cache,
-        Some(LIMITS),
-        clock,
-    );
-    let ready = Ready::new(store, None).await;
+    let (ahead, ready) = suspended(Some(Arc::default())).await;
     assert_eq!(ready.always(), Some(1));
     // From here on nothing is awaited: the cache's own clock stays where it is.
-    ahead.0.store(5, Ordering::Relaxed);
+    ahead.0.fetch_add(1, Ordering::Relaxed);
     let session = Session::new(Consistency::Any, Token::default());
     for _ in 0..ROUNDS {
         assert_eq!(ready.given(&session), Some(1));
-        assert!(session.age().unwrap() >= Duration::from_secs(5));
+        assert!(session.age().unwrap() >= Duration::from_secs(1));
     }
     let (key, session) = (key("a"), Session::new(Consistency::Any, Token::default()));
     let head = session.scope(ready.store.head(&key)).now_or_never();
     assert_eq!(head.expect("it is held").unwrap().version, 2);
-    assert!(session.age().unwrap() >= Duration::from_secs(5));
+    assert!(session.age().unwrap() >= Duration::from_secs(1));
+    // G5
+    ahead.0.fetch_add(3600, Ordering::Relaxed);
+    assert_eq!(ready.always(), None);
+}
+
+// Where nobody else changes anything, what is in memory is the newest, whatever the time.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_else_changes_is_given_after_a_suspension() {
+    let (ahead, ready) = suspended(None).await;
+    ahead.0.fetch_add(3600, Ordering::Relaxed);
+    assert_eq!(ready.always(), Some(1));
 }
 
 // K5
@@ -194,4 +247,7 @@ async fn it_is_not_given_in_another_history() {
     assert_eq!(ready.always(), Some(1));
     promoted.promote().await;
     assert_eq!(ready.always(), None);
+    promoted.append(&key("a"), said("other")).await.unwrap();
+    ready.look_up().await;
+    assert_eq!(ready.always(), None, "nor by a head of the same version");
 }
