@@ -31,11 +31,26 @@ pub(super) struct Seen {
     pub(super) lag_bytes: Option<u64>,
     /// It has everything that was acknowledged before this.
     pub(super) fresh: Option<Instant>,
+    /// When it was last doubted.
+    pub(super) doubted: Option<Instant>,
     /// It is of another cluster, or writes an outdated timeline: not to be used for anything.
     pub(super) fenced: bool,
     /// The last look got no answer at all, or one that the server takes nobody at the moment. One that has no
     /// connection left for a look is not silent: it may work for those who have one.
     pub(super) silent: bool,
+}
+
+impl Seen {
+    /// What is to be held of a look that began then. One that began before a doubt does not settle it: the server may have
+    /// crashed since, and have less.
+    fn beside(self, doubted: Option<Instant>, began: Instant) -> Self {
+        let is_settled = doubted.is_none_or(|doubted| began > doubted);
+        Self {
+            fresh: self.fresh.filter(|_| is_settled),
+            doubted,
+            ..self
+        }
+    }
 }
 
 impl Member {
@@ -92,14 +107,39 @@ impl Member {
     /// Has it looked at before its time; until then nobody vouches for it. A connection that breaks may be all that is
     /// noticed of a standby that crashed and is back, with less than it had.
     pub(super) fn doubt(&self) {
-        self.seen.write().unwrap_or_else(PoisonError::into_inner).fresh = None;
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        (seen.fresh, seen.doubted) = (None, Some(Instant::now()));
+        drop(seen);
         self.wake.notify_one();
     }
 
-    pub(super) fn see(&self, seen: Seen) {
-        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
+    /// Notes what a look has shown that began then.
+    pub(super) fn see(&self, began: Instant, seen: Seen) {
+        let mut held = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        *held = seen.beside(held.doubted, began);
+        drop(held);
         let silent = seen.silent && seen.health.state == State::Down;
         self.silence
             .send_if_modified(|known| std::mem::replace(known, silent) != silent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_began_before_a_doubt_vouches_for_nothing() {
+        let start = Instant::now();
+        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        let look = Seen {
+            fresh: Some(at(1)),
+            ..Seen::default()
+        };
+        for (doubted, vouched) in [(None, true), (Some(4), true), (Some(5), false), (Some(6), false)] {
+            let held = look.beside(doubted.map(at), at(5));
+            assert_eq!(held.fresh.is_some(), vouched, "{doubted:?}");
+            assert_eq!(held.doubted, doubted.map(at));
+        }
     }
 }

@@ -71,7 +71,7 @@ async fn watch(replicas: Weak<Replicas>, index: usize) {
         let started = Instant::now();
         match member.endpoint.check(router.settings.probe_timeout).await {
             Ok(probe) => router.saw(index, started, probe),
-            Err(fault) => router.missed(index, &fault),
+            Err(fault) => router.missed(index, started, &fault),
         }
         let pause = router.pause(member.seen());
         // Not held while it waits, so that the router can end.
@@ -101,7 +101,7 @@ impl Replicas {
         pause.mul_f64(0.9 + 0.2 * self.random.unit())
     }
 
-    fn missed(&self, index: usize, fault: &Fault) {
+    fn missed(&self, index: usize, began: Instant, fault: &Fault) {
         let member = self.member(index);
         let before = member.seen();
         let seen = Seen {
@@ -111,7 +111,7 @@ impl Replicas {
             silent: fault.is_suspect() || fault.kind() == Kind::TimedOut,
             ..before
         };
-        member.see(seen);
+        member.see(began, seen);
         self.tell(index, before, seen, Some(fault));
         if index == self.primary_index() && before.health.failures == 0 {
             // Perhaps another one is the primary by now.
@@ -143,7 +143,7 @@ impl Replicas {
         };
         drop(roles);
         seen.health = before.health.seen(lag);
-        member.see(seen);
+        member.see(at, seen);
         if !seen.fenced {
             member.gate.seen_to_work();
         }

@@ -109,6 +109,7 @@ mod tests {
                 took: Duration::ZERO,
             }),
             lag_bytes: Some(0),
+            doubted: None,
             fresh: None,
             fenced: false,
             silent: false,
