@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -11,7 +12,7 @@ use crate::answer::{Answer, Kept, Read, Recalled};
 use crate::builder::Builder;
 use crate::clock::Nanos;
 use crate::engine::{Engine, tend};
-use crate::error::Error;
+use crate::error::{Error, checked};
 use crate::health::RemoteReach;
 use crate::loader::Loader;
 use crate::memory::Memory;
@@ -122,6 +123,14 @@ impl Cache {
         loader: &Arc<dyn Loader>,
     ) -> Result<Answer, Error> {
         self.engine.get_or_load(key, read, loader).await
+    }
+
+    /// The value that the second level holds at the moment, with its version: whatever its age, so that it is no answer to a
+    /// reader, but something to go on from for who knows which version came before his own. Nothing is loaded or kept.
+    ///
+    /// Dropping the future gives the question up.
+    pub async fn remote_value(&self, key: &str) -> Option<(Version, Bytes)> {
+        self.engine.remote_value(&checked(key).ok()?).await
     }
 
     /// As [`get_or_load`](Self::get_or_load) for many keys, answers in their order. What is missing is asked for

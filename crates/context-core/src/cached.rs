@@ -7,7 +7,8 @@
 //!
 //! - **K1** A read is answered from memory only if its session allows it: never below its floor (G4), without a floor
 //!   within the bound (G5), and not at all if it asks for the newest. Work outside of every session is passed on.
-//! - **K2** A write is told to the cache after its commit and before its answer, even if its caller has gone.
+//! - **K2** A write is told to the cache after its commit and before its answer, even if its caller has gone: with the head
+//!   that it has made, where the one before is held here or by the second level, else with its version.
 //! - **K3** Heads are loaded from the primary only; items come from whoever has the head's version.
 //! - **K4** Trouble with the cache fails no operation that the store can do (G9).
 //! - **K5** What expires is not served after its time, whatever the cache holds (S6).

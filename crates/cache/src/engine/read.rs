@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::load::Job;
 use super::{Engine, Outcome};
 use crate::answer::{Answer, Origin, Read};
 use crate::clock::Nanos;
+use crate::entry::Body;
 use crate::error::{Error, checked};
 use crate::flight::Flight;
 use crate::loader::Loader;
-use crate::observe::Event;
+use crate::observe::{Event, RemoteOp};
 use crate::version::{Key, Version};
 
 /// How often a reader joins another flight because a key changes faster than the source answers.
@@ -41,6 +44,17 @@ impl Engine {
             return Ok(answer);
         }
         self.fly_with(&checked(key)?, read, loader).await
+    }
+
+    /// The value that the second level holds, if it answers and has one.
+    pub(crate) async fn remote_value(&self, key: &Key) -> Option<(Version, Bytes)> {
+        let remote = self.remote.as_ref()?;
+        let fetched = self.ask(RemoteOp::Get, 1, remote.get(vec![key.clone()])).await;
+        let record = fetched.into_iter().next()?.ok()?.record?;
+        match record.body {
+            Body::Value(bytes) => Some((record.version, bytes)),
+            Body::Absent | Body::Unknown => None,
+        }
     }
 
     /// Joins a flight or begins one, and waits for it.

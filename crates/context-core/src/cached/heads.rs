@@ -78,6 +78,12 @@ impl Heads {
         self.hit(key, &Read::new())?.value
     }
 
+    /// For going on from, where the process holds nothing: what others have told, whatever its age.
+    pub(super) async fn told(&self, key: &ContextKey) -> Option<Arc<Context>> {
+        let (_, bytes) = self.cache().remote_value(self.name(key).as_str()).await?;
+        record::decode(&bytes).ok().map(Arc::new)
+    }
+
     /// The heads of these, none of them below its floor; `None` if one could not be had so.
     pub(super) async fn get_many(
         &self,

@@ -2,16 +2,18 @@
 //! telling must not leave the cache untold: what is left of the write goes on without it.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 
 use super::heads::Change;
 use super::unbroken::Unbroken;
 use super::{CachedStore, Inner};
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
-use crate::session::{Stage, carried, timed};
+use crate::session::{Session, Stage, carried, timed};
 use crate::store::{Append, Appended, Created, SeqRange};
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version};
 
@@ -101,8 +103,9 @@ impl CachedStore {
     pub(super) async fn append_and_tell(&self, key: ContextKey, append: Append) -> Result<Appended> {
         self.to_the_end(|inner| async move {
             let items = append.items.clone();
-            let appended = inner.store.append(&key, append).await?;
-            let change = inner.appended(&key, &items, &appended);
+            let (appended, before) = beside(inner.store.append(&key, append), inner.told(&key)).await;
+            let appended = appended?;
+            let change = inner.appended(&key, &items, &appended, before);
             inner.tell(&key, change).await;
             Ok(appended)
         })
@@ -124,7 +127,7 @@ impl CachedStore {
             let mut changes = Vec::with_capacity(outcomes.len());
             for ((key, items), outcome) in asked.iter().zip(&outcomes) {
                 if let Ok(appended) = outcome {
-                    changes.push((key, inner.appended(key, items, appended)));
+                    changes.push((key, inner.appended(key, items, appended, None)));
                 }
             }
             inner.tell_all(changes).await;
@@ -179,9 +182,24 @@ impl Inner {
         }
     }
 
+    /// The head as another process has told it, where this one has none: a writer that can say what it has made of it
+    /// saves the next reader the primary, which may not be there by then.
+    async fn told(&self, key: &ContextKey) -> Option<Arc<Context>> {
+        if !Session::current_plan().l2 || self.heads.peek(key).is_some() {
+            return None;
+        }
+        self.heads.told(key).await
+    }
+
     /// What an append has made of the head, if the head before it is at hand; what is held of the items follows.
-    fn appended(&self, key: &ContextKey, items: &[NewItem], appended: &Appended) -> Change {
-        self.derive(key, items, appended)
+    fn appended(
+        &self,
+        key: &ContextKey,
+        items: &[NewItem],
+        appended: &Appended,
+        told: Option<Arc<Context>>,
+    ) -> Change {
+        self.derive(key, items, appended, told)
             .map_or(Change::Unknown(appended.version), |context| {
                 if let (Some(tails), Some(at)) = (&self.tails, appended.at) {
                     let stored = items
@@ -194,18 +212,22 @@ impl Inner {
             })
     }
 
-    fn derive(&self, key: &ContextKey, items: &[NewItem], appended: &Appended) -> Option<Context> {
+    fn derive(
+        &self,
+        key: &ContextKey,
+        items: &[NewItem],
+        appended: &Appended,
+        told: Option<Arc<Context>>,
+    ) -> Option<Context> {
         let at = appended.at.filter(|_| !appended.replayed)?;
         let held = || {
             let tails = self.tails.as_ref()?;
             tails.any(self.history(), key, |held| Some(Arc::new(held.context().clone())))
         };
-        // Which of the two is at hand does not matter: a version is one state.
-        let before = self
-            .heads
-            .peek(key)
-            .filter(|head| head.version + 1 == appended.version)
-            .or_else(held)?;
+        // Which of them is at hand does not matter: a version is one state.
+        let is_before = |head: &Arc<Context>| head.version + 1 == appended.version;
+        let peeked = self.heads.peek(key).filter(is_before);
+        let before = peeked.or_else(|| told.filter(is_before)).or_else(held)?;
         let tokens: u64 = items.iter().map(|item| u64::from(item.tokens)).sum();
         // Of an append that was known in part, not everything is new.
         let all_new = appended.tokens == tokens
@@ -256,5 +278,17 @@ fn all_or_each<T>(done: Result<Vec<Result<T>>>, count: usize) -> Vec<Result<T>> 
         Err(error) => std::iter::repeat_with(|| Err(error.clone()))
             .take(count)
             .collect(),
+    }
+}
+
+/// Both at the same time, and what the second has come to when the first is done.
+async fn beside<T, S>(
+    first: impl Future<Output = T>,
+    second: impl Future<Output = Option<S>>,
+) -> (T, Option<S>) {
+    let (first, second) = (pin!(first), pin!(second));
+    match select(second, first).await {
+        Either::Left((found, first)) => (first.await, found),
+        Either::Right((done, second)) => (done, second.now_or_never().flatten()),
     }
 }
