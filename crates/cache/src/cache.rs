@@ -128,9 +128,14 @@ impl Cache {
     /// The value that the second level holds at the moment, with its version: whatever its age, so that it is no answer to a
     /// reader, but something to go on from for who knows which version came before his own. Nothing is loaded or kept.
     ///
-    /// Dropping the future gives the question up.
+    /// Dropping the future gives the question up, which may cost the connection that it was asked over.
     pub async fn remote_value(&self, key: &str) -> Option<(Version, Bytes)> {
         self.engine.remote_value(&checked(key).ok()?).await
+    }
+
+    /// Whether there is a second level.
+    pub fn has_remote(&self) -> bool {
+        self.engine.remote.is_some()
     }
 
     /// As [`get_or_load`](Self::get_or_load) for many keys, answers in their order. What is missing is asked for

@@ -2,11 +2,10 @@
 //! telling must not leave the cache untold: what is left of the write goes on without it.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{Either, select};
+use tokio::task::JoinHandle;
 
 use super::heads::Change;
 use super::unbroken::Unbroken;
@@ -103,9 +102,11 @@ impl CachedStore {
     pub(super) async fn append_and_tell(&self, key: ContextKey, append: Append) -> Result<Appended> {
         self.to_the_end(|inner| async move {
             let items = append.items.clone();
-            let (appended, before) = beside(inner.store.append(&key, append), inner.told(&key)).await;
-            let appended = appended?;
-            let change = inner.appended(&key, &items, &appended, before);
+            let told = inner.ask_told(&key);
+            let appended = inner.store.append(&key, append).await?;
+            // No longer than the append has taken.
+            let told = told.and_then(|told| told.now_or_never()?.ok()?);
+            let change = inner.appended(&key, &items, &appended, told);
             inner.tell(&key, change).await;
             Ok(appended)
         })
@@ -182,13 +183,16 @@ impl Inner {
         }
     }
 
-    /// The head as another process has told it, where this one has none: a writer that can say what it has made of it
-    /// saves the next reader the primary, which may not be there by then.
-    async fn told(&self, key: &ContextKey) -> Option<Arc<Context>> {
-        if !Session::current_plan().l2 || self.heads.peek(key).is_some() {
+    /// Asks for the head as another process has told it, where this one has none: a writer that can say what it has made
+    /// of it saves the next reader the primary, which may not be there by then. In a task of its own, since nobody may
+    /// wait for the answer, and a question that is dropped may cost its connection.
+    fn ask_told(self: &Arc<Self>, key: &ContextKey) -> Option<JoinHandle<Option<Arc<Context>>>> {
+        let l2 = self.heads.cache().has_remote() && Session::current_plan().l2;
+        if !l2 || self.heads.peek(key).is_some() {
             return None;
         }
-        self.heads.told(key).await
+        let (inner, key) = (Arc::clone(self), key.clone());
+        Some(tokio::spawn(async move { inner.heads.told(&key).await }))
     }
 
     /// What an append has made of the head, if the head before it is at hand; what is held of the items follows.
@@ -278,17 +282,5 @@ fn all_or_each<T>(done: Result<Vec<Result<T>>>, count: usize) -> Vec<Result<T>> 
         Err(error) => std::iter::repeat_with(|| Err(error.clone()))
             .take(count)
             .collect(),
-    }
-}
-
-/// Both at the same time, and what the second has come to when the first is done.
-async fn beside<T, S>(
-    first: impl Future<Output = T>,
-    second: impl Future<Output = Option<S>>,
-) -> (T, Option<S>) {
-    let (first, second) = (pin!(first), pin!(second));
-    match select(second, first).await {
-        Either::Left((found, first)) => (first.await, found),
-        Either::Right((done, second)) => (done, second.now_or_never().flatten()),
     }
 }
