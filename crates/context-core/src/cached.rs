@@ -101,7 +101,7 @@ impl CachedStore {
             heads: Heads::new(cache, store.clone()),
             store,
             tails,
-            ready: held.and_then(|limits| Ready::new(limits.contexts, ready(&limits))),
+            ready: held.and_then(|limits| Ready::new(limits.contexts, ready(&limits), limits.context_bytes)),
             clock,
         }))
     }

@@ -16,6 +16,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
 use super::held::size;
+use super::tails::shards;
 use super::{CachedStore, Inner, floor_for, note};
 use crate::id::ContextKey;
 use crate::manager::{Answer, Origin};
@@ -133,11 +134,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Keeps at most so many windows and bytes.
-    pub(super) fn new(windows_max: u64, bytes_max: u64) -> Option<Self> {
+    /// Keeps at most so many windows and bytes. What a context holds takes at most `item_max`, and so does a window of it.
+    pub(super) fn new(windows_max: u64, bytes_max: u64, item_max: u64) -> Option<Self> {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(usize::try_from(windows_max).unwrap_or(usize::MAX))
             .weight_capacity(bytes_max)
+            .shards(shards(bytes_max, item_max))
             .build()
             .ok()?;
         let weight = Weight {

@@ -77,12 +77,7 @@ impl Tails {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(usize::try_from(contexts_max).unwrap_or(usize::MAX))
             .weight_capacity(bytes_max)
-            // A shard has to hold several of the largest.
-            .shards(
-                usize::try_from(bytes_max / item_max.max(1) / 8)
-                    .unwrap_or(1)
-                    .clamp(1, 16),
-            )
+            .shards(shards(bytes_max, item_max))
             .build()
             .ok()?;
         let weight = Weight {
@@ -227,4 +222,10 @@ impl Tails {
         // If it was evicted meanwhile it comes back, which costs nothing but its room.
         self.slots.insert(key.clone(), slot);
     }
+}
+
+/// As many that each holds several of the largest, whatever the number of cores.
+pub(super) fn shards(bytes_max: u64, item_max: u64) -> usize {
+    let shards = bytes_max / item_max.max(1) / 8;
+    usize::try_from(shards).unwrap_or(1).clamp(1, 16)
 }

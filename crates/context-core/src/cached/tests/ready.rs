@@ -109,6 +109,30 @@ async fn it_is_not_given_below_a_floor_or_to_who_may_have_seen_more() {
     assert_eq!(ready.given(&session), Some(1));
 }
 
+#[tokio::test]
+async fn a_large_one_is_kept_whatever_the_number_of_cores() {
+    let clock = crate::contract::clock();
+    let limits = HeldLimits {
+        contexts: 10_000,
+        bytes: 4 << 20,
+        context_bytes: 1 << 20,
+    };
+    let cache = Cache::builder(CACHE_NAME).build().unwrap();
+    let fake = Arc::new(FakeStore::new(clock.clone()));
+    let ready = Ready::new(CachedStore::new(fake, cache, Some(limits), clock), None).await;
+    let large = said(&"x".repeat(900 << 10));
+    ready.store.append(&key("a"), large).await.unwrap();
+    let request = WindowRequest {
+        max_tokens: Some(1 << 20),
+        ..WindowRequest::default()
+    };
+    let key = key("a");
+    let window = ready.manager.window(&key, request);
+    let (_, session) = in_session(Consistency::Session, window).await;
+    let given = session.sync_scope(|| ready.manager.window_ready(&key, &request));
+    assert_eq!(given.map(|given| given.value.items.len()), Some(2));
+}
+
 // K2: told before its answer, so that not even the next read is given what was before.
 #[tokio::test]
 async fn it_is_not_given_after_a_change() {
