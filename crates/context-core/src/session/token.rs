@@ -38,9 +38,6 @@ pub struct Epoch {
 #[derive(Clone, Debug, Default)]
 pub struct Token {
     position: Option<(Epoch, u64)>,
-    /// Alone, so that looking for one touches little memory.
-    contexts: Vec<Name>,
-    /// In the order of `contexts`.
     seen: Vec<Seen>,
     /// Of the context that was seen last.
     turn: u64,
@@ -50,6 +47,7 @@ pub struct Token {
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    context: Name,
     version: Version,
     /// Higher than those of all that were seen before. They are put in order when the text is written, and not each time
     /// that one is seen.
@@ -101,6 +99,7 @@ impl Token {
         if !rest.len().is_multiple_of(16) || rest.len() / 16 > CONTEXTS_MAX {
             return None;
         }
+        token.seen.reserve_exact(rest.len() / 16);
         while !rest.is_empty() {
             token.add(Name(take_u64(&mut rest)?), take_u64(&mut rest)?);
         }
@@ -131,9 +130,9 @@ impl Token {
 
     /// The one seen last at the end.
     fn in_order(&self) -> impl Iterator<Item = (Name, Version)> {
-        let mut seen: Vec<(&Name, &Seen)> = self.contexts.iter().zip(&self.seen).collect();
-        seen.sort_unstable_by_key(|(_, seen)| seen.turn);
-        seen.into_iter().map(|(context, seen)| (*context, seen.version))
+        let mut seen = self.seen.clone();
+        seen.sort_unstable_by_key(|seen| seen.turn);
+        seen.into_iter().map(|seen| (seen.context, seen.version))
     }
 
     /// The version that an answer about a context must have at least.
@@ -147,9 +146,9 @@ impl Token {
     /// Where this context is, if its version is known.
     #[inline]
     pub(super) fn place(&self, context: Name) -> Option<Place> {
-        self.contexts
+        self.seen
             .iter()
-            .position(|other| *other == context)
+            .position(|seen| seen.context == context)
             .map(Place)
     }
 
@@ -166,8 +165,8 @@ impl Token {
 
     /// The one context that was seen, if there is nothing else in it.
     fn only(&self) -> Option<(Name, Version)> {
-        match (self.contexts.as_slice(), self.seen.as_slice()) {
-            ([only], [seen]) if self.position.is_none() && !self.overflowed => Some((*only, seen.version)),
+        match self.seen.as_slice() {
+            [only] if self.position.is_none() && !self.overflowed => Some((only.context, only.version)),
             _ => None,
         }
     }
@@ -220,14 +219,13 @@ impl Token {
         if self.seen.len() == CONTEXTS_MAX {
             let oldest = self.seen.iter().enumerate().min_by_key(|(_, seen)| seen.turn);
             if let Some((place, _)) = oldest {
-                self.contexts.swap_remove(place);
                 self.seen.swap_remove(place);
             }
             self.overflowed = true;
         }
         self.turn += 1;
-        self.contexts.push(context);
         self.seen.push(Seen {
+            context,
             version,
             turn: self.turn,
         });
