@@ -46,12 +46,13 @@ impl CachedStore {
         })
     }
 
-    /// Keeps a window ready for the next who asks alike, if the head that it was made for is in memory.
+    /// Keeps a window ready for the next who asks alike, if this session may read from memory and the head that it was made for
+    /// is there.
     pub(crate) fn keep_window(&self, key: &ContextKey, request: WindowRequest, window: &Arc<Window>) {
         let inner = &*self.0;
         let Some(ready) = &inner.ready else { return };
-        let read = inner.read().floor(window.version.into());
-        let Some(found) = inner.heads.hit(key, &read) else {
+        let read = inner.reading(key).filter(|_| Session::current_plan().l1);
+        let Some(found) = read.and_then(|read| inner.heads.hit(key, &read)) else {
             return;
         };
         if let (Some(head), Some(kept)) = (found.value, found.kept)
