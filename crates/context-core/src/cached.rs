@@ -13,6 +13,7 @@
 //! - **K4** Trouble with the cache fails no operation that the store can do (G9).
 //! - **K5** What expires is not served after its time, whatever the cache holds (S6).
 
+mod bounded;
 mod feed;
 mod heads;
 mod held;

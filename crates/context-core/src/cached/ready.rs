@@ -12,11 +12,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use contextkeep_cache::{Kept, Read};
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+use quick_cache::Equivalent;
 
+use super::bounded::{Bounded, Weigh, bounded};
 use super::held::size;
-use super::tails::shards;
 use super::{CachedStore, Inner, floor_for, note};
 use crate::id::ContextKey;
 use crate::manager::{Answer, Origin};
@@ -131,27 +130,13 @@ impl Inner {
 /// The windows, by what was asked.
 #[derive(Debug)]
 pub(super) struct Ready {
-    windows: Cache<Asked, Slot, Weight>,
+    windows: Bounded<Asked, Slot>,
 }
 
 impl Ready {
     /// Keeps at most so many windows and bytes. What a context holds takes at most `item_max`, and so does a window of it.
     pub(super) fn new(windows_max: u64, bytes_max: u64, item_max: u64) -> Option<Self> {
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity(usize::try_from(windows_max).unwrap_or(usize::MAX))
-            .weight_capacity(bytes_max)
-            .shards(shards(bytes_max, item_max))
-            .build()
-            .ok()?;
-        let weight = Weight {
-            least: bytes_max.div_ceil(windows_max.max(1)),
-        };
-        let windows = Cache::with_options(
-            options,
-            weight,
-            DefaultHashBuilder::default(),
-            DefaultLifecycle::default(),
-        );
+        let windows = bounded(windows_max, bytes_max, item_max)?;
         Some(Self { windows })
     }
 
@@ -248,13 +233,8 @@ impl Slot {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Weight {
-    least: u64,
-}
-
-impl Weighter<Asked, Slot> for Weight {
-    fn weight(&self, _: &Asked, slot: &Slot) -> u64 {
-        slot.bytes.max(self.least)
+impl Weigh for Slot {
+    fn weight(&self) -> u64 {
+        self.bytes
     }
 }

@@ -6,10 +6,9 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
 use tokio::sync::{Mutex as Gate, MutexGuard as Turn};
 
+use super::bounded::{Bounded, Weigh, bounded};
 use super::held::Held;
 use crate::id::ContextKey;
 use crate::{Context, Item, Seq};
@@ -21,8 +20,7 @@ const GATE_WAIT: Duration = Duration::from_millis(100);
 /// Room of a slot beside what is held.
 const SLOT_OVERHEAD: u64 = 512;
 
-/// One context's end, changed in place. The library weighs an entry again when it goes, so that the weight has to stay
-/// what it was when the entry came.
+/// One context's end, changed in place. Its weight stays what it was when it came.
 #[derive(Clone, Debug)]
 struct Slot {
     held: Arc<Mutex<Held>>,
@@ -42,14 +40,9 @@ impl Slot {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Weight {
-    least: u64,
-}
-
-impl Weighter<ContextKey, Slot> for Weight {
-    fn weight(&self, _: &ContextKey, slot: &Slot) -> u64 {
-        slot.weight.max(self.least)
+impl Weigh for Slot {
+    fn weight(&self) -> u64 {
+        self.weight
     }
 }
 
@@ -65,7 +58,7 @@ pub(super) enum Standing<T> {
 
 #[derive(Debug)]
 pub(super) struct Tails {
-    slots: Cache<ContextKey, Slot, Weight>,
+    slots: Bounded<ContextKey, Slot>,
     gates: Box<[Gate<()>]>,
     hasher: RandomState,
     item_max: u64,
@@ -74,22 +67,8 @@ pub(super) struct Tails {
 impl Tails {
     /// Holds at most so many contexts and bytes, and none of more than `item_max` bytes.
     pub(super) fn new(contexts_max: u64, bytes_max: u64, item_max: u64) -> Option<Self> {
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity(usize::try_from(contexts_max).unwrap_or(usize::MAX))
-            .weight_capacity(bytes_max)
-            .shards(shards(bytes_max, item_max))
-            .build()
-            .ok()?;
-        let weight = Weight {
-            least: bytes_max.div_ceil(contexts_max.max(1)),
-        };
         Some(Self {
-            slots: Cache::with_options(
-                options,
-                weight,
-                quick_cache::DefaultHashBuilder::default(),
-                DefaultLifecycle::default(),
-            ),
+            slots: bounded(contexts_max, bytes_max, item_max)?,
             gates: std::iter::repeat_with(|| Gate::new(())).take(GATES).collect(),
             hasher: RandomState::new(),
             item_max,
@@ -222,10 +201,4 @@ impl Tails {
         // If it was evicted meanwhile it comes back, which costs nothing but its room.
         self.slots.insert(key.clone(), slot);
     }
-}
-
-/// As many that each holds several of the largest, whatever the number of cores.
-pub(super) fn shards(bytes_max: u64, item_max: u64) -> usize {
-    let shards = bytes_max / item_max.max(1) / 8;
-    usize::try_from(shards).unwrap_or(1).clamp(1, 16)
 }

@@ -30,6 +30,8 @@ mod pooler;
 mod relaying;
 mod schema;
 mod sessions;
+#[cfg(feature = "cache")]
+mod telling;
 
 /// A database of its own on the shared server, gone with the guard.
 #[derive(Debug)]

@@ -190,7 +190,8 @@ async fn it_is_not_given_for_another_stream() {
     assert_eq!(ready.always(), None);
 }
 
-/// A clock that goes ahead by seconds of which the runtime knows nothing, as after a suspended process whose timers have not fired yet.
+/// A clock that goes ahead by seconds of which the runtime knows nothing, as after a suspended process whose timers have
+/// not fired yet.
 #[derive(Debug, Default)]
 struct Ahead(AtomicU64);
 

@@ -1,33 +1,31 @@
 //! What no cache was told of, told by the outbox: with a real Redis.
 
+use contextkeep_cache::Cache;
 use contextkeep_cache::redis::{Options, RedisLevel};
 use contextkeep_cache::settings::RedisSettings;
-use contextkeep_cache::{Cache, Read};
 use contextkeep_test_support::Proxy;
 use contextkeep_test_support::eventually_async;
 
-use super::history::{Naming, append_of, create, key};
 use super::*;
 use crate::Timestamp;
 use crate::cached::relay::{Outbox, Relay};
 use crate::cached::{CachedStore, HeldLimits};
-use crate::manager::Origin;
 use crate::session::{Consistency, Session, Token};
 
-const SOON: Duration = Duration::from_secs(15);
+pub(super) const SOON: Duration = Duration::from_secs(15);
 /// What is cached lives this long at most.
 const LIFE: Duration = Duration::from_hours(2);
 const OFTEN: Duration = Duration::from_millis(50);
 
 /// A server with a cache in Redis.
-struct Node {
-    store: Arc<PgContextStore>,
+pub(super) struct Node {
+    pub(super) store: Arc<PgContextStore>,
     level: Arc<RedisLevel>,
-    cached: CachedStore,
+    pub(super) cached: CachedStore,
 }
 
 impl Node {
-    async fn start(scratch: &Scratch, clock: &Arc<ManualClock>, redis: &str) -> Self {
+    pub(super) async fn start(scratch: &Scratch, clock: &Arc<ManualClock>, redis: &str) -> Self {
         let store = scratch.open(clock.clone()).await;
         let settings = RedisSettings {
             enabled: true,
@@ -75,7 +73,7 @@ impl Node {
     }
 }
 
-fn redis() -> String {
+pub(super) fn redis() -> String {
     Services::attach().urls.redis
 }
 
@@ -467,34 +465,4 @@ async fn a_place_of_another_server_hides_nothing() {
     })
     .await;
     assert_eq!(relay.status().walks, 1);
-}
-
-// A writer that holds nothing says what it has made of the head all the same, so that nobody has to ask the primary.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs services"]
-async fn writers_by_turns_leave_a_whole_head() {
-    let scratch = Scratch::create(&shared()).await;
-    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1 << 50)));
-    let url = redis();
-    let node = || Node::start(&scratch, &clock, &url);
-    let (writers, reader) = ([node().await, node().await], node().await);
-    create(writers[0].store.as_ref(), 1).await;
-    let key = key(0);
-    for (version, writer) in (2..8).zip(writers.iter().cycle()) {
-        let cache = writer.cached.cache();
-        eventually_async("the other's change to be heard of", SOON, async || {
-            let held = |name: &contextkeep_cache::Key| cache.get(name, &Read::new()).is_some();
-            (!cache.recent(9).iter().any(held)).then_some(())
-        })
-        .await;
-        let append = append_of(&format!("turn-{version}"), Naming::ClientId, 1);
-        assert_eq!(writer.cached.append(&key, append).await.unwrap().version, version);
-        let session = Session::new(Consistency::Session, Token::default());
-        session.saw(&key, version);
-        let head = session.scope(reader.cached.head(&key)).await.unwrap();
-        assert_eq!(head, writer.store.head(&key).await.unwrap(), "{version}");
-        // The first of all writers has nothing to go on from.
-        let told = if version == 2 { Origin::Primary } else { Origin::L2 };
-        assert_eq!(session.origin(), Some(told), "{version}");
-    }
 }

@@ -113,7 +113,7 @@ table! {
     HELD_CONTEXTS Gauge "contextkeep_core_held_contexts" []
         "Contexts whose ends are held in the process.";
     HELD_BYTES Gauge "contextkeep_core_held_bytes" []
-        "Bytes of the ends that are held in the process.";
+        "Bytes of the ends that are held in the process, and of the windows that are kept ready.";
     RELAYED Counter "contextkeep_core_relayed_changes_total" ["outcome"]
         "Changes that this server told Redis out of the outbox of Postgres: `known` there already, or `mended`, because whoever made them did not tell it, or not yet.";
     RELAY_FAILURES Counter "contextkeep_core_failed_relays_total" []
