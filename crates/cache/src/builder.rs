@@ -40,6 +40,7 @@ impl Builder {
                 entries: 10_000,
                 bytes: 256 << 20,
                 item: 1 << 20,
+                decoded: None,
             }),
             policy: Policy::default(),
             bound: Duration::from_millis(300),
@@ -60,6 +61,7 @@ impl Builder {
             entries: 0,
             bytes: 0,
             item: 0,
+            decoded: None,
         })
     }
 
@@ -78,6 +80,16 @@ impl Builder {
     /// Larger values are not kept in the first level; 1 MiB unless told.
     pub fn max_item(mut self, bytes: u64) -> Self {
         self.limits().item = bytes;
+        self
+    }
+
+    /// For a cache that is read through a [`Typed`](crate::Typed): bytes that a decoded value takes beside those which it is
+    /// decoded of. Each value then counts with these, and with its own bytes once more, so that
+    /// [`max_bytes`](Self::max_bytes) bounds both. What is decoded counts nothing unless told.
+    pub fn decoded_size(mut self, bytes: u64) -> Self {
+        if let Some(limits) = &mut self.limits {
+            limits.decoded = Some(bytes);
+        }
         self
     }
 

@@ -18,11 +18,18 @@ use crate::version::Key;
 #[derive(Clone, Debug)]
 pub(crate) struct Bytes {
     least: u64,
+    /// See [`Limits::decoded`].
+    decoded: Option<u64>,
 }
 
 impl Weighter<Key, Arc<Entry>> for Bytes {
     fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
-        weight(key.len(), entry.body.len()).max(self.least)
+        let body = entry.body.len();
+        let decoded = match self.decoded {
+            Some(size) if body > 0 => size + body as u64,
+            _ => 0,
+        };
+        (weight(key.len(), body) + decoded).max(self.least)
     }
 }
 
@@ -53,6 +60,8 @@ pub(crate) struct Limits {
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
     pub(crate) item: u64,
+    /// What a decoded value takes beside its own bytes, which it is counted with once more; none are decoded otherwise.
+    pub(crate) decoded: Option<u64>,
 }
 
 impl Limits {
@@ -87,7 +96,11 @@ impl Memory {
             .weight_capacity(limits.bytes)
             .build()
             .ok()?;
-        let cache = Cache::with_options(options, Bytes { least }, DefaultHashBuilder::default(), Leaving);
+        let weighter = Bytes {
+            least,
+            decoded: limits.decoded,
+        };
+        let cache = Cache::with_options(options, weighter, DefaultHashBuilder::default(), Leaving);
         Some(Self { cache, limits })
     }
 
@@ -154,7 +167,13 @@ mod tests {
     use crate::version::Version;
 
     fn memory(entries: u64, bytes: u64, item: u64) -> Memory {
-        Memory::new(Limits { entries, bytes, item }).unwrap()
+        Memory::new(Limits {
+            entries,
+            bytes,
+            item,
+            decoded: None,
+        })
+        .unwrap()
     }
 
     fn value(version: u64, bytes: usize) -> Arc<Entry> {

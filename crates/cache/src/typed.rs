@@ -33,7 +33,8 @@ pub trait Codec<V>: Send + Sync + 'static {
 
 /// A [`Cache`] of values. An entry is decoded once in a process; a hit hands out the same `Arc`.
 ///
-/// The first level weighs the bytes; decoded values come on top of `max_bytes`.
+/// The first level weighs the bytes; decoded values come on top of `max_bytes`, unless the cache was told their
+/// [size](crate::Builder::decoded_size).
 pub struct Typed<V, C> {
     cache: Cache,
     codec: Arc<C>,

@@ -129,7 +129,7 @@ impl SecondLevel for RedisLevel {
         Box::pin(async move {
             match &keys[..] {
                 [key] => vec![self.0.get_one(key).await],
-                keys => self.0.get_many(keys).await,
+                keys => Box::pin(self.0.get_many(keys)).await,
             }
         })
     }

@@ -67,7 +67,8 @@ impl Inner {
         if head.kind == wire::Kind::Apart {
             let mut command = cmd("GET");
             command.arg(self.body_key(partition, key, head.version));
-            match self.ask_pooled::<Option<Bytes>>(&command).await? {
+            // In a box: few values are so large, and a read that has no use for it would move its kilobytes about.
+            match Box::pin(self.ask_pooled::<Option<Bytes>>(&command)).await? {
                 Some(body) => {
                     tail = body;
                     head.kind = wire::Kind::Value;

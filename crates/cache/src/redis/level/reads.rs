@@ -175,7 +175,8 @@ impl Inner {
             Some(Err(error)) => return Err(error),
             None => {}
         }
-        let mut found = self.ask_shared(questions, deadline).await?;
+        // In a box, so that a read that needs no more than its lane has no room for it in its future.
+        let mut found = Box::pin(self.ask_shared(questions, deadline)).await?;
         found.pop().ok_or_else(odd)
     }
 
@@ -204,7 +205,7 @@ impl Inner {
             Some(Err(error)) => return Err(error),
             None => {}
         }
-        self.ask_shared(questions, deadline).await
+        Box::pin(self.ask_shared(questions, deadline)).await
     }
 
     /// Over a lane, which then holds the answers; nothing if there is none, or its connection had ended.
