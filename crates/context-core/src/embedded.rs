@@ -34,8 +34,8 @@ use crate::semantic::VectorStore;
 use crate::session::{Stage, timed};
 use crate::settings::EmbeddedSettings;
 use crate::store::{
-    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
-    SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Replaced,
+    Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
 use crate::summary::Summary;
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
@@ -217,10 +217,17 @@ impl ContextStore for EmbeddedStore {
         join_all(begun).await
     }
 
-    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
-        let (key, now) = (key.clone(), self.clock.now());
-        self.append_with(move |connection| append::replace(connection, &key, &append, now))
-            .await
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Replaced> {
+        let (key, now, backlog) = (key.clone(), self.clock.now(), self.backlog.clone());
+        let done = self.writer.write(
+            move |connection| append::replace(connection, &key, &append, now),
+            move |(outcome, _)| backlog.add(outcome.stream_no, outcome.new_items),
+        );
+        let (outcome, head) = timed(Stage::Commit, done).await?;
+        Ok(Replaced {
+            appended: outcome.appended,
+            head,
+        })
     }
 
     async fn rewrite(

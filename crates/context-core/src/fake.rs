@@ -19,7 +19,7 @@ use crate::search::snippet;
 use crate::semantic::VectorStore;
 use crate::store::{
     Append, Appended, ContextPage, ContextStore, Created, Hit, ItemPage, ItemQuery, ListQuery, Order, Purged,
-    Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+    Replaced, Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
 use crate::summary::{PER_CONTEXT_MAX, Summary};
 use crate::{Context, ContextPatch, ForkedFrom, Item, NewContext, NewItem, Seq, Timestamp, Version};
@@ -164,10 +164,10 @@ impl ContextStore for FakeStore {
         })
     }
 
-    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Replaced> {
         self.with(key, |entry, now| {
             if let Some(appended) = before_write(entry, &append)? {
-                return Ok(appended);
+                return Ok(Replaced { appended, head: None });
             }
             expect(entry, append.expected)?;
             entry.summaries.clear();
@@ -175,7 +175,8 @@ impl ContextStore for FakeStore {
             entry.context.stream = next_stream();
             let appended = add(entry, &append.items.iter().collect::<Vec<_>>(), now);
             remember(entry, &append, appended, now);
-            Ok(appended)
+            let head = Some(entry.context.clone());
+            Ok(Replaced { appended, head })
         })
     }
 

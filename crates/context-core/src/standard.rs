@@ -96,7 +96,11 @@ impl StandardContextManager {
             };
             let outcome = match write {
                 Write::Append => self.store.append(key, append).await,
-                Write::Replace => self.store.replace(key, append).await,
+                Write::Replace => self
+                    .store
+                    .replace(key, append)
+                    .await
+                    .map(|replaced| replaced.appended),
             };
             let Err(Error::TokenizerMismatch { actual }) = outcome else {
                 return outcome;

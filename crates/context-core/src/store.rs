@@ -124,7 +124,7 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Those of [`ContextStore::append`] but `ClientIdReused`.
-    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended>;
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Replaced>;
 
     /// Keeps only the given ranges of seqs, ascending and disjoint. Nothing is copied.
     async fn rewrite(
@@ -241,6 +241,15 @@ pub struct Appended {
     /// When the items were created, where the store can tell without asking: the head's `updated_at` is then this, or
     /// what it was before if that is later. Not part of the answer to a client.
     pub at: Option<Timestamp>,
+}
+
+/// What became of a replacement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replaced {
+    /// What a client is told of the new items.
+    pub appended: Appended,
+    /// The head that it made, unless it had been done before.
+    pub head: Option<Context>,
 }
 
 /// Seqs from `first` to `last`, both included.

@@ -10,8 +10,8 @@ use crate::manager::Origin;
 use crate::semantic::VectorStore;
 use crate::session::{Session, Stage, timed};
 use crate::store::{
-    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
-    SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Replaced,
+    Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
 use crate::summary::Summary;
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
@@ -87,7 +87,7 @@ impl ContextStore for CachedStore {
         self.append_many_and_tell(tenant.clone(), appends).await
     }
 
-    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Replaced> {
         self.replace_and_tell(key.clone(), append).await
     }
 

@@ -17,8 +17,8 @@ use crate::id::{ContextId, TenantId};
 use crate::semantic::VectorStore;
 use crate::session::Token;
 use crate::store::{
-    Append, Appended, ContextPage, Created, ItemPage, ListQuery, Purged, Retention, SearchPage, SearchQuery,
-    SeqRange, StoreHealth, Tail,
+    Append, Appended, ContextPage, Created, ItemPage, ListQuery, Purged, Replaced, Retention, SearchPage,
+    SearchQuery, SeqRange, StoreHealth, Tail,
 };
 use crate::summary::Summary;
 use crate::{ContextPatch, NewContext, NewItem, Tokenizer};

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::heads::Change;
@@ -13,7 +14,7 @@ use super::{CachedStore, Inner};
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::session::{Session, Stage, carried, timed};
-use crate::store::{Append, Appended, Created, SeqRange};
+use crate::store::{Append, Appended, Created, Replaced, SeqRange};
 use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version};
 
 impl CachedStore {
@@ -102,10 +103,9 @@ impl CachedStore {
     pub(super) async fn append_and_tell(&self, key: ContextKey, append: Append) -> Result<Appended> {
         self.to_the_end(|inner| async move {
             let items = append.items.clone();
-            let told = inner.ask_told(&key);
+            let told = inner.ask_told(std::slice::from_ref(&key));
             let appended = inner.store.append(&key, append).await?;
-            // No longer than the append has taken.
-            let told = told.and_then(|told| told.now_or_never()?.ok()?);
+            let told = by_now(told).next().flatten();
             let change = inner.appended(&key, &items, &appended, told);
             inner.tell(&key, change).await;
             Ok(appended)
@@ -120,15 +120,18 @@ impl CachedStore {
     ) -> Vec<Result<Appended>> {
         let count = appends.len();
         let done = self.to_the_end(|inner| async move {
-            let asked: Vec<(ContextKey, Arc<[NewItem]>)> = appends
+            let (keys, items): (Vec<ContextKey>, Vec<Arc<[NewItem]>>) = appends
                 .iter()
-                .map(|(id, append)| ((&tenant, id).into(), append.items.clone()))
-                .collect();
+                .map(|(id, append)| (ContextKey::from((&tenant, id)), append.items.clone()))
+                .unzip();
+            let told = inner.ask_told(&keys);
             let outcomes = inner.store.append_many(&tenant, appends).await;
+            let mut told = by_now(told);
             let mut changes = Vec::with_capacity(outcomes.len());
-            for ((key, items), outcome) in asked.iter().zip(&outcomes) {
+            for ((key, items), outcome) in keys.iter().zip(&items).zip(&outcomes) {
+                let told = told.next().flatten();
                 if let Ok(appended) = outcome {
-                    changes.push((key, inner.appended(key, items, appended, None)));
+                    changes.push((key, inner.appended(key, items, appended, told)));
                 }
             }
             inner.tell_all(changes).await;
@@ -137,11 +140,15 @@ impl CachedStore {
         all_or_each(done.await, count)
     }
 
-    pub(super) async fn replace_and_tell(&self, key: ContextKey, append: Append) -> Result<Appended> {
+    pub(super) async fn replace_and_tell(&self, key: ContextKey, append: Append) -> Result<Replaced> {
         self.to_the_end(|inner| async move {
-            let appended = inner.store.replace(&key, append).await?;
-            inner.tell(&key, Change::Unknown(appended.version)).await;
-            Ok(appended)
+            let replaced = inner.store.replace(&key, append).await?;
+            let change = match &replaced.head {
+                Some(head) => Change::To(Box::new(head.clone())),
+                None => Change::Unknown(replaced.appended.version),
+            };
+            inner.tell(&key, change).await;
+            Ok(replaced)
         })
         .await?
     }
@@ -183,16 +190,22 @@ impl Inner {
         }
     }
 
-    /// Asks for the head as another process has told it, where this one has none: a writer that can say what it has made
-    /// of it saves the next reader the primary, which may not be there by then. In a task of its own, since nobody may
-    /// wait for the answer, and a question that is dropped may cost its connection.
-    fn ask_told(self: &Arc<Self>, key: &ContextKey) -> Option<JoinHandle<Option<Arc<Context>>>> {
+    /// Asks for the heads as other processes have told them, where this one has none: a writer that can say what it has
+    /// made of a head saves the next reader the primary, which may not be there by then. In a task of its own, since nobody
+    /// may wait for the answer, and a question that is dropped may cost its connection.
+    fn ask_told(self: &Arc<Self>, keys: &[ContextKey]) -> Option<JoinHandle<Told>> {
         let l2 = self.heads.cache().has_remote() && Session::current_plan().l2;
-        if !l2 || self.heads.peek(key).is_some() {
+        if !l2 || keys.iter().all(|key| self.heads.peek(key).is_some()) {
             return None;
         }
-        let (inner, key) = (Arc::clone(self), key.clone());
-        Some(tokio::spawn(async move { inner.heads.told(&key).await }))
+        let (inner, keys) = (Arc::clone(self), keys.to_vec());
+        Some(tokio::spawn(async move {
+            let told = keys.iter().map(async |key| match inner.heads.peek(key) {
+                Some(_) => None,
+                None => inner.heads.told(key).await,
+            });
+            join_all(told).await
+        }))
     }
 
     /// What an append has made of the head, if the head before it is at hand; what is held of the items follows.
@@ -263,6 +276,15 @@ impl Inner {
             tails.hold(&key, held);
         }
     }
+}
+
+/// What others have told of some contexts, in their order.
+type Told = Vec<Option<Arc<Context>>>;
+
+/// What has come by now: a write waits for nothing else than its commit.
+fn by_now(told: Option<JoinHandle<Told>>) -> impl Iterator<Item = Option<Arc<Context>>> {
+    let told = told.and_then(|told| told.now_or_never()?.ok());
+    told.unwrap_or_default().into_iter()
 }
 
 fn stored(item: &NewItem, seq: Seq, at: Timestamp) -> Item {

@@ -54,10 +54,10 @@ pub async fn keys_are_used_once(t: Subject) {
     ));
     assert_eq!(t.all(&key).await.len(), 2);
     let replaced = t.store.replace(&key, keyed(&[&said("r")], "r", 3)).await.unwrap();
-    assert_eq!(
-        once(t.store.replace(&key, keyed(&[&said("r")], "r", 3)).await.unwrap()),
-        once(replaced)
-    );
+    assert_eq!(replaced.head, Some(t.head(&key).await));
+    let again = t.store.replace(&key, keyed(&[&said("r")], "r", 3)).await.unwrap();
+    assert!(again.appended.replayed && again.head.is_none());
+    assert_eq!(once(again.appended), once(replaced.appended));
     assert_eq!(t.all(&key).await.len(), 1);
 }
 

@@ -77,7 +77,7 @@ pub async fn client_ids_outlive_every_replacement(t: Subject) {
     let (m1, m2, m3) = (named("m1", "one"), named("m2", "two"), named("m3", "three"));
     let mut answers = vec![(&m1, t.append(&key, &[&m1]).await)];
     for body in [&m2, &m3] {
-        let replaced = t.store.replace(&key, append(&[body])).await.unwrap();
+        let replaced = t.store.replace(&key, append(&[body])).await.unwrap().appended;
         answers.push((body, replaced));
         for (body, first) in &answers {
             assert_eq!(t.append(&key, &[body]).await, again(*first));
@@ -132,7 +132,7 @@ pub async fn a_replacement_takes_over_the_client_ids_that_it_uses(t: Subject) {
         named("m2", "two"),
     );
     let first = t.append(&key, &[&long, &m2]).await;
-    let replaced = t.store.replace(&key, append(&[&short])).await.unwrap();
+    let replaced = t.store.replace(&key, append(&[&short])).await.unwrap().appended;
     assert_eq!(t.append(&key, &[&short]).await, again(replaced));
     assert_eq!(refused_by(&t, &key, &[&long]).await, 3);
     let second = t.append(&key, &[&m2]).await;
@@ -147,14 +147,19 @@ pub async fn a_replacement_takes_over_the_client_ids_that_it_uses(t: Subject) {
     );
 
     // Put back as they are.
-    let replaced = t.store.replace(&key, append(&[&short, &m2])).await.unwrap();
+    let replaced = t
+        .store
+        .replace(&key, append(&[&short, &m2]))
+        .await
+        .unwrap()
+        .appended;
     assert_eq!((replaced.first_seq, replaced.last_seq), (4, 5));
     t.purge_all(retention_of(&t.clock)).await;
     assert_eq!(t.append(&key, &[&short, &m2]).await, again(replaced));
     assert_eq!(refused_by(&t, &key, &[&long]).await, 4);
 
     // And back to what the id named first.
-    let replaced = t.store.replace(&key, append(&[&long])).await.unwrap();
+    let replaced = t.store.replace(&key, append(&[&long])).await.unwrap().appended;
     assert_eq!(t.append(&key, &[&long]).await, again(replaced));
     assert_eq!(refused_by(&t, &key, &[&short]).await, 6);
     assert_eq!(t.all(&key).await, [(6, long.clone())]);

@@ -173,7 +173,8 @@ pub async fn forks_of_forks_read_everything(t: Subject) {
 pub async fn replaced_items_are_gone(t: Subject) {
     let key = t.create("a").await;
     t.append(&key, &[&said("alpha"), &said("beta")]).await;
-    let replaced = t.store.replace(&key, append(&[&said("gamma")])).await.unwrap();
+    let made = t.store.replace(&key, append(&[&said("gamma")])).await.unwrap();
+    let replaced = made.appended;
     assert_eq!(
         (replaced.first_seq, replaced.last_seq, replaced.version),
         (3, 3, 3)
@@ -184,9 +185,12 @@ pub async fn replaced_items_are_gone(t: Subject) {
         (head.first_seq, head.next_seq, head.item_count, head.tokens),
         (3, 4, 1, replaced.tokens)
     );
+    assert_eq!(made.head, Some(head));
     assert!(t.found("alpha OR beta", None).await.is_empty());
     let emptied = t.store.replace(&key, append(&[])).await.unwrap();
-    assert_eq!((t.head(&key).await.item_count, emptied.tokens), (0, 0));
+    let head = t.head(&key).await;
+    assert_eq!((head.item_count, emptied.appended.tokens), (0, 0));
+    assert_eq!(emptied.head, Some(head));
 }
 
 pub async fn rewrites_keep_ranges(t: Subject) {

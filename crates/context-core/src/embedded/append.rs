@@ -7,7 +7,7 @@ use super::{streams, summaries, write};
 use crate::error::{Error, Result};
 use crate::id::ContextKey;
 use crate::store::{Append, Appended, Idempotency};
-use crate::{NewItem, Timestamp, json};
+use crate::{Context, NewItem, Timestamp, json};
 
 /// What an append did, and what the search index has to look at.
 #[derive(Clone, Copy, Debug)]
@@ -75,15 +75,16 @@ pub(super) fn replace(
     key: &ContextKey,
     append: &Append,
     now: Timestamp,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Option<Context>)> {
     let mut head = rows::head(connection, key, now)?;
     check_tokenizer(&head, append)?;
     if let Some(appended) = replayed(connection, &head, append.idempotency.as_ref())? {
-        return Ok(Outcome {
+        let outcome = Outcome {
             appended,
             stream_no: head.stream_no,
             new_items: 0,
-        });
+        };
+        return Ok((outcome, None));
     }
     write::check_version(&head, append.expected)?;
     let stream_no = streams::create(connection, head.ctx_no, &[], head.context.next_seq)?;
@@ -91,16 +92,18 @@ pub(super) fn replace(
     let_go(connection, &head, &append.items)?;
     summaries::forget(connection, head.ctx_no)?;
     head.stream_no = stream_no;
+    head.context.stream = stream_no.cast_unsigned();
     head.context.first_seq = head.context.next_seq;
     (head.context.item_count, head.context.tokens) = (0, 0);
     let new: Vec<&NewItem> = append.items.iter().collect();
     let appended = insert(connection, &mut head, &new, now)?;
     remember(connection, &head, append.idempotency.as_ref(), &appended, now)?;
-    Ok(Outcome {
+    let outcome = Outcome {
         appended,
         stream_no,
         new_items: new.len() as u64,
-    })
+    };
+    Ok((outcome, Some(head.context)))
 }
 
 /// Makes room for the client ids of new items: from now on they name these. Those of all other items that ever were in the

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::semantic::VectorStore;
 use crate::store::{
-    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Retention,
-    SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
+    Append, Appended, ContextPage, ContextStore, Created, ItemPage, ItemQuery, ListQuery, Purged, Replaced,
+    Retention, SearchPage, SearchQuery, SeqRange, StoreHealth, Tail, TailQuery,
 };
 use crate::summary::Summary;
 use crate::{Context, ContextPatch, NewContext, Seq, Version};
@@ -103,7 +103,7 @@ impl ContextStore for PgContextStore {
         noted.collect()
     }
 
-    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Appended> {
+    async fn replace(&self, key: &ContextKey, append: Append) -> Result<Replaced> {
         let (append, now) = (&append, self.clock.now());
         let replaced = self
             .write(|session, _| Box::pin(replace::replace(session, key, append, now)))

@@ -10,7 +10,7 @@ use super::{streams, summaries, write};
 use crate::Timestamp;
 use crate::error::Error;
 use crate::id::ContextKey;
-use crate::store::{Append, Appended, Idempotency};
+use crate::store::{Append, Appended, Idempotency, Replaced};
 
 /// Replaces all items of a context.
 pub(super) async fn replace(
@@ -18,7 +18,7 @@ pub(super) async fn replace(
     key: &ContextKey,
     append: &Append,
     now: Timestamp,
-) -> Outcome<Appended> {
+) -> Outcome<Replaced> {
     let mut head = write::lock(session, key, None, now).await?;
     let actual = head.context.tokenizer;
     if actual != append.tokenizer {
@@ -26,20 +26,24 @@ pub(super) async fn replace(
     }
     // A replay comes before the condition: the first try may have been what changed the version.
     if let Some(appended) = replayed(session, &head, append.idempotency.as_ref()).await? {
-        return Ok(appended);
+        return Ok(Replaced { appended, head: None });
     }
     write::check_version(&head, append.expected)?;
     let stream_no = streams::create(session, head.ctx_no, &[], head.context.next_seq).await?;
     streams::release(session, head.stream_no).await?;
     summaries::forget(session, head.ctx_no).await?;
     head.stream_no = stream_no;
+    head.context.stream = stream_no.cast_unsigned();
     let appended = refill(&mut head, append, now);
     insert(session, &head, append, &appended, now).await?;
     write::save_head(session, &head, append.items.len() as u64).await?;
     if let Some(idempotency) = &append.idempotency {
         remember(session, &head, idempotency, &appended, now).await?;
     }
-    Ok(appended)
+    Ok(Replaced {
+        appended,
+        head: Some(head.context),
+    })
 }
 
 /// Makes the head that of a context with these items only.

@@ -41,7 +41,7 @@ macro_rules! around {
             async fn append_many(&$self, tenant: &TenantId, appends: Vec<(ContextId, Append)>) -> Vec<Result<Appended>> {
                 $self.$name.append_many(tenant, appends).await
             }
-            async fn replace(&$self, key: &ContextKey, append: Append) -> Result<Appended> {
+            async fn replace(&$self, key: &ContextKey, append: Append) -> Result<Replaced> {
                 let $write = $self.$name.replace(key, append);
                 $writing
             }
@@ -201,7 +201,7 @@ impl ContextStore for Promoted {
     async fn append(&self, key: &ContextKey, append: Append) -> Result<Appended> {
         self.server().append(key, append).await
     }
-    async fn replace(&self, _: &ContextKey, _: Append) -> Result<Appended> {
+    async fn replace(&self, _: &ContextKey, _: Append) -> Result<Replaced> {
         unreachable!("not part of the case")
     }
     async fn rewrite(&self, _: &ContextKey, _: Vec<SeqRange>, _: Option<Version>) -> Result<Context> {

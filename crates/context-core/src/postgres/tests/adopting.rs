@@ -26,7 +26,7 @@ async fn client_ids_move_in_without_their_items() {
         ..appended
     };
     let gone = answer(from.append(&key(0), named("gone")).await.unwrap());
-    let here = answer(from.replace(&key(0), named("here")).await.unwrap());
+    let here = answer(from.replace(&key(0), named("here")).await.unwrap().appended);
     let retention = Retention {
         tombstones_before: clock.now(),
         keys_before: clock.now(),

@@ -157,7 +157,7 @@ async fn place(scratch: &Scratch) -> String {
     .await
 }
 
-async fn sql(scratch: &Scratch, sql: &str) {
+pub(super) async fn sql(scratch: &Scratch, sql: &str) {
     run(&with_database(&scratch.server, &scratch.name), sql).await;
 }
 

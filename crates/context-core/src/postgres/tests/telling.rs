@@ -4,7 +4,7 @@ use contextkeep_cache::Read;
 use contextkeep_test_support::eventually_async;
 
 use super::history::{Naming, append_of, create, key};
-use super::relaying::{Node, SOON, redis};
+use super::relaying::{Node, SOON, redis, sql};
 use super::*;
 use crate::manager::Origin;
 use crate::session::{Consistency, Session, Token};
@@ -14,27 +14,94 @@ use crate::session::{Consistency, Session, Token};
 #[ignore = "needs services"]
 async fn writers_by_turns_leave_a_whole_head() {
     let scratch = Scratch::create(&shared()).await;
-    let clock = crate::contract::clock();
-    let url = redis();
-    let node = || Node::start(&scratch, &clock, &url);
-    let (writers, reader) = ([node().await, node().await], node().await);
-    create(writers[0].store.as_ref(), 1).await;
-    let key = key(0);
-    for (version, writer) in (2..8).zip(writers.iter().cycle()) {
+    let nodes = Nodes::start(&scratch).await;
+    create(nodes.writers[0].store.as_ref(), 1).await;
+    for version in 2..8 {
+        let writer = nodes.turn(version).await;
+        let append = append_of(&format!("turn-{version}"), Naming::ClientId, 1);
+        assert_eq!(
+            writer.cached.append(&key(0), append).await.unwrap().version,
+            version
+        );
+        // The first of all writers has nothing to go on from.
+        let told = if version == 2 { Origin::Primary } else { Origin::L2 };
+        assert_eq!(nodes.read(&key(0), version).await, told, "{version}");
+    }
+}
+
+// So do batches, each of whose contexts is asked for, and replacements, whose store knows the whole head.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs services"]
+async fn batches_and_replacements_leave_whole_heads() {
+    const CONTEXTS: u64 = 3;
+    let scratch = Scratch::create(&shared()).await;
+    let nodes = Nodes::start(&scratch).await;
+    create(nodes.writers[0].store.as_ref(), CONTEXTS).await;
+    for version in 2..8 {
+        let writer = nodes.turn(version).await;
+        let name = |context| format!("turn-{version}-{context}");
+        let append = |context| append_of(&name(context), Naming::ClientId, 1);
+        if version % 3 == 2 {
+            for context in 0..CONTEXTS {
+                let replaced = writer.cached.replace(&key(context), append(context)).await;
+                assert_eq!(replaced.unwrap().appended.version, version);
+            }
+        } else {
+            let batch = (0..CONTEXTS)
+                .map(|context| (key(context).id, append(context)))
+                .collect();
+            for appended in writer.cached.append_many(&key(0).tenant, batch).await {
+                assert_eq!(appended.unwrap().version, version);
+            }
+        }
+        for context in 0..CONTEXTS {
+            assert_eq!(nodes.read(&key(context), version).await, Origin::L2, "{version}");
+        }
+    }
+}
+
+/// Two that write by turns, and one that reads.
+struct Nodes {
+    writers: [Node; 2],
+    reader: Node,
+}
+
+impl Nodes {
+    /// On a database whose writes take longer than a look into Redis, as those do that reach a disk.
+    async fn start(scratch: &Scratch) -> Self {
+        let clock = crate::contract::clock();
+        let url = redis();
+        let node = || Node::start(scratch, &clock, &url);
+        let nodes = Self {
+            writers: [node().await, node().await],
+            reader: node().await,
+        };
+        let slow = "CREATE FUNCTION contextkeep.slow() RETURNS trigger LANGUAGE plpgsql
+                AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;
+            CREATE TRIGGER slow AFTER INSERT OR UPDATE ON contextkeep.heads
+                FOR EACH STATEMENT EXECUTE FUNCTION contextkeep.slow()";
+        sql(scratch, slow).await;
+        nodes
+    }
+
+    /// The writer of this version, once it has heard that what it holds is out of date.
+    async fn turn(&self, version: Version) -> &Node {
+        let writer = &self.writers[usize::from(version % 2 == 1)];
         let cache = writer.cached.cache();
         eventually_async("the other's change to be heard of", SOON, async || {
             let held = |name: &contextkeep_cache::Key| cache.get(name, &Read::new()).is_some();
             (!cache.recent(9).iter().any(held)).then_some(())
         })
         .await;
-        let append = append_of(&format!("turn-{version}"), Naming::ClientId, 1);
-        assert_eq!(writer.cached.append(&key, append).await.unwrap().version, version);
+        writer
+    }
+
+    /// Where a reader who has seen this version gets the head from, which is the one that the store has.
+    async fn read(&self, key: &ContextKey, version: Version) -> Origin {
         let session = Session::new(Consistency::Session, Token::default());
-        session.saw(&key, version);
-        let head = session.scope(reader.cached.head(&key)).await.unwrap();
-        assert_eq!(head, writer.store.head(&key).await.unwrap(), "{version}");
-        // The first of all writers has nothing to go on from.
-        let told = if version == 2 { Origin::Primary } else { Origin::L2 };
-        assert_eq!(session.origin(), Some(told), "{version}");
+        session.saw(key, version);
+        let head = session.scope(self.reader.cached.head(key)).await.unwrap();
+        assert_eq!(head, self.writers[0].store.head(key).await.unwrap(), "{version}");
+        session.origin().unwrap()
     }
 }
