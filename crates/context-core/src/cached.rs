@@ -46,9 +46,15 @@ use crate::session::{Consistency, Session, Stage, timed};
 use crate::store::{ContextStore, ItemQuery, Order, TailQuery};
 use crate::{Context, Seq, Version};
 
-/// The name of the cache of heads, which processes that share a second level have to agree on.
+/// The name of the cache of heads, which processes that share a second level have to agree on, whatever version they are:
+/// by it they hear of each other's changes.
 pub const CACHE_NAME: &str = "contextkeep-heads-1";
-const _: () = assert!(record::FORMAT == 1, "the name of the cache holds the format");
+
+/// Bytes that a head takes in the process beside those which it is decoded of, for
+/// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads.
+pub const HEAD_BYTES: u64 = 2 * COUNTS + size_of::<Context>() as u64;
+/// The counts of an `Arc`: of the head's, and of its metadata's.
+const COUNTS: u64 = 2 * size_of::<usize>() as u64;
 
 /// How old an answer may be that is given instead of an error, to whoever takes anything (G7).
 const STALE_MAX: Duration = Duration::from_hours(1);

@@ -12,7 +12,7 @@ use contextkeep_cache::redis::{Options, RedisLevel};
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_cache::{Backplane, Cache, RemoteReach};
 use contextkeep_core::cached::relay::{Relay, RelayStatus};
-use contextkeep_core::cached::{CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HeldLimits};
+use contextkeep_core::cached::{CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HEAD_BYTES, HeldLimits};
 use contextkeep_core::rollout::{Rollout, ShadowCounts};
 use contextkeep_core::{Clock, ContextStore};
 
@@ -184,6 +184,7 @@ fn heads(settings: &CacheSettings) -> contextkeep_cache::Builder {
     let bytes = memory.max_bytes.as_u64() * HEADS_SHARE / 100;
     builder
         .max_bytes(bytes.max(2))
+        .decoded_size(HEAD_BYTES)
         .max_item(memory.max_item_size.as_u64().min(bytes / 2))
 }
 

@@ -18,7 +18,7 @@ use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::ContextStore;
 use crate::{Context, Version};
 
-/// Heads as JSON, see [`record`].
+/// Heads as `MessagePack`, see [`record`].
 #[derive(Debug)]
 pub(super) struct HeadCodec;
 

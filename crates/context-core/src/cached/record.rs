@@ -1,4 +1,7 @@
-//! Heads as bytes for the cache. The name of the cache says which format: processes of different formats do not meet.
+//! Heads as bytes for the cache: a byte for the format, then `MessagePack`, fields in order and without their names.
+//!
+//! Processes of different formats share a cache, so that each hears of the others' changes; a head that one cannot read it
+//! asks the store for (K4).
 
 use std::sync::Arc;
 
@@ -11,23 +14,24 @@ use crate::id::ContextId;
 use crate::truncate::AutoTruncation;
 use crate::{Context, Timestamp, Tokenizer};
 
-/// Part of the cache's name: goes up with each change of [`Record`].
-pub(super) const FORMAT: u32 = 1;
+/// Goes up with each change of [`Record`]. Formats that were never released: 0x7B, which was JSON.
+const FORMAT: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
-struct Record {
-    id: String,
-    agent_id: String,
-    session_id: Option<String>,
-    model_id: Option<String>,
-    name: Option<String>,
-    description: Option<String>,
-    metadata: Arc<str>,
-    labels: Vec<String>,
+struct Record<'bytes> {
+    id: &'bytes str,
+    agent_id: &'bytes str,
+    session_id: Option<&'bytes str>,
+    model_id: Option<&'bytes str>,
+    name: Option<&'bytes str>,
+    description: Option<&'bytes str>,
+    metadata: &'bytes str,
+    #[serde(borrow)]
+    labels: Vec<&'bytes str>,
     max_tokens: u64,
-    tokenizer: String,
-    truncation: String,
-    forked_from: Option<(String, u64)>,
+    tokenizer: &'bytes str,
+    truncation: &'bytes str,
+    forked_from: Option<(&'bytes str, u64)>,
     expires_at: Option<i64>,
     version: u64,
     first_seq: u64,
@@ -40,20 +44,22 @@ struct Record {
 }
 
 pub(super) fn encode(context: &Context) -> Result<Bytes> {
-    let context = context.clone();
     let record = Record {
-        id: context.id.to_string(),
-        agent_id: context.agent_id,
-        session_id: context.session_id,
-        model_id: context.model_id,
-        name: context.name,
-        description: context.description,
-        metadata: Arc::from(context.metadata.as_str()),
-        labels: context.labels,
+        id: context.id.as_str(),
+        agent_id: &context.agent_id,
+        session_id: context.session_id.as_deref(),
+        model_id: context.model_id.as_deref(),
+        name: context.name.as_deref(),
+        description: context.description.as_deref(),
+        metadata: context.metadata.as_str(),
+        labels: context.labels.iter().map(String::as_str).collect(),
         max_tokens: context.max_tokens,
-        tokenizer: context.tokenizer.to_string(),
-        truncation: context.truncation.as_str().to_owned(),
-        forked_from: context.forked_from.map(|from| (from.id.to_string(), from.at_seq)),
+        tokenizer: context.tokenizer.as_str(),
+        truncation: context.truncation.as_str(),
+        forked_from: context
+            .forked_from
+            .as_ref()
+            .map(|from| (from.id.as_str(), from.at_seq)),
         expires_at: context.expires_at.map(Timestamp::as_micros),
         version: context.version,
         first_seq: context.first_seq,
@@ -64,30 +70,43 @@ pub(super) fn encode(context: &Context) -> Result<Bytes> {
         updated_at: context.updated_at.as_micros(),
         stream: context.stream,
     };
-    serde_json::to_vec(&record)
-        .map(Bytes::from)
-        .map_err(|error| Error::internal(format!("a head for the cache: {error}")))
+    let mut bytes = Vec::with_capacity(512 + context.metadata.as_str().len());
+    bytes.push(FORMAT);
+    rmp_serde::encode::write(&mut bytes, &record)
+        .map_err(|error| Error::internal(format!("a head for the cache: {error}")))?;
+    // What is kept is no larger than what it is weighed with.
+    Ok(Bytes::from(bytes.into_boxed_slice()))
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
+    let record = match bytes.split_first() {
+        Some((&FORMAT, record)) => record,
+        Some((format, _)) => {
+            return Err(damaged(&format!(
+                "is of format {format}, and {FORMAT} is understood"
+            )));
+        }
+        None => return Err(damaged("is empty")),
+    };
+    let record: Record<'_> = rmp_serde::from_slice(record).map_err(|error| damaged(&error.to_string()))?;
+    let owned = |text: Option<&str>| text.map(str::to_owned);
     Ok(Context {
-        id: ContextId::parse(&record.id)?,
-        agent_id: record.agent_id,
-        session_id: record.session_id,
-        model_id: record.model_id,
-        name: record.name,
-        description: record.description,
-        metadata: JsonObject::trusted(record.metadata),
-        labels: record.labels,
+        id: ContextId::parse(record.id)?,
+        agent_id: record.agent_id.to_owned(),
+        session_id: owned(record.session_id),
+        model_id: owned(record.model_id),
+        name: owned(record.name),
+        description: owned(record.description),
+        metadata: JsonObject::trusted(Arc::from(record.metadata)),
+        labels: record.labels.into_iter().map(str::to_owned).collect(),
         max_tokens: record.max_tokens,
-        tokenizer: Tokenizer::stored(&record.tokenizer)
+        tokenizer: Tokenizer::stored(record.tokenizer)
             .ok_or_else(|| damaged(&format!("names the tokenizer {:?}", record.tokenizer)))?,
-        truncation: AutoTruncation::parse(&record.truncation)
+        truncation: AutoTruncation::parse(record.truncation)
             .map_err(|_| damaged(&format!("names the truncation {:?}", record.truncation)))?,
         forked_from: record
             .forked_from
-            .map(|(id, at_seq)| ContextId::parse(&id).map(|id| ForkedFrom { id, at_seq }))
+            .map(|(id, at_seq)| ContextId::parse(id).map(|id| ForkedFrom { id, at_seq }))
             .transpose()?,
         expires_at: record.expires_at.map(Timestamp::from_micros),
         version: record.version,
@@ -132,9 +151,24 @@ mod tests {
             id: ContextId::generate(),
             at_seq: 9,
         });
-        assert_eq!(decode(&encode(&context).unwrap()).unwrap(), context);
-        for bad in ["", "{}", "[]", "\u{0}"] {
-            assert!(decode(bad.as_bytes()).is_err(), "{bad:?} was understood");
+        let bytes = encode(&context).unwrap();
+        assert_eq!(decode(&bytes).unwrap(), context);
+        // Cut off anywhere, of another format, of other fields.
+        for length in 0..bytes.len() {
+            assert!(
+                decode(&bytes[..length]).is_err(),
+                "{length} bytes were understood"
+            );
+        }
+        for bad in [
+            &b"{}"[..],
+            b"[]",
+            b"\x00",
+            b"\x02\x90",
+            b"\x02\xdc\x00\x15",
+            &bytes[1..],
+        ] {
+            assert!(decode(bad).is_err(), "{bad:?} was understood");
         }
     }
 }

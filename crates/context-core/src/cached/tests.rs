@@ -245,6 +245,36 @@ async fn what_expires_is_gone_for_the_cache_as_well() {
 }
 
 // G7
+// Servers of two versions share a cache while one replaces the other.
+#[tokio::test]
+async fn a_head_of_another_format_is_asked_of_the_store() {
+    let clock = crate::contract::clock();
+    let behind = Arc::new(FakeStore::new(clock.clone()));
+    let store = over(behind.clone(), clock);
+    store.create(&tenant(), new("a")).await.unwrap();
+    let name = key::Name::new(behind.history(), &key("a"));
+    // Written and told by a server that writes heads otherwise.
+    behind.append(&key("a"), said("1")).await.unwrap();
+    let told = contextkeep_cache::Put::value(name.as_str(), 2.into(), &b"\xffwhatever"[..]);
+    store.cache().put(told).await.unwrap();
+    let ids = [key("a").id];
+    let (head, session) = in_session(Consistency::Session, store.head(&key("a"))).await;
+    assert_eq!(head.unwrap(), behind.head(&key("a")).await.unwrap());
+    assert_eq!(session.origin(), None, "the cache has answered");
+    let (heads, _) = in_session(Consistency::Session, store.heads(&tenant(), &ids)).await;
+    assert_eq!(heads.unwrap(), behind.heads(&tenant(), &ids).await.unwrap());
+    let (tail, _) = in_session(Consistency::Session, store.tail(&key("a"), budget(1000))).await;
+    assert_eq!(tail.unwrap(), behind.tail(&key("a"), budget(1000)).await.unwrap());
+    // What this server then writes, it reads.
+    store.append(&key("a"), said("2")).await.unwrap();
+    in_session(Consistency::Session, store.head(&key("a")))
+        .await
+        .0
+        .unwrap();
+    let (head, session) = in_session(Consistency::Session, store.head(&key("a"))).await;
+    assert_eq!((head.unwrap().version, session.origin()), (3, Some(Origin::L1)));
+}
+
 #[tokio::test]
 async fn a_store_that_fails_is_replaced_by_the_past_only_for_who_takes_it() {
     let clock = crate::contract::clock();

@@ -1,4 +1,4 @@
-//! N2: a window that is kept ready costs no allocation.
+//! N2: a window that is kept ready costs no allocation. What heads take is what they are accounted with.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -62,4 +62,76 @@ async fn a_window_that_is_kept_ready_allocates_nothing_for_who_has_seen_its_cont
         assert_eq!(hits.count_total, 0);
     });
     assert!(session.token().floor(&key).is_some());
+}
+
+#[cfg(feature = "test-util")]
+#[cfg(test)]
+mod heads {
+    use contextkeep_core::cached::HEAD_BYTES;
+    use contextkeep_core::fake::FakeStore;
+    use contextkeep_core::{ContextStore, JsonObject};
+
+    use super::*;
+
+    /// The cache's formula with [`HEAD_BYTES`], by which `max_bytes` bounds what heads take.
+    #[test]
+    fn a_head_takes_no_more_than_it_is_accounted_with() {
+        const HEADS: u32 = 2_000;
+        // Everything on this thread, where allocations are counted.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        for metadata in [0, 300, 3_000] {
+            let store = Arc::new(FakeStore::new(Arc::new(SystemClock)));
+            let cached = runtime.block_on(async {
+                // More than fits, so that none is evicted; and an entry's share of it is less than what a head takes.
+                let cache = Cache::builder(CACHE_NAME)
+                    .max_entries(u64::from(4 * HEADS))
+                    .max_bytes(u64::from(4 * HEADS) * (500 + metadata as u64))
+                    .decoded_size(HEAD_BYTES);
+                CachedStore::new(store.clone(), cache.build().unwrap(), None, Arc::new(SystemClock))
+            });
+            let keys = keys(HEADS);
+            runtime.block_on(created(&*store, &keys, metadata));
+            let session = Session::new(Consistency::Bounded, Token::default());
+            let read = allocation_counter::measure(|| {
+                runtime.block_on(session.scope(async {
+                    for key in &keys {
+                        cached.head(key).await.unwrap();
+                    }
+                }));
+            });
+            let stats = cached.cache().stats();
+            assert_eq!(u32::try_from(stats.entries).unwrap(), HEADS);
+            let each = |bytes: u64| bytes / u64::from(HEADS);
+            let taken = u64::try_from(read.bytes_current).unwrap();
+            println!(
+                "{metadata} bytes of metadata: {} bytes a head, accounted {}",
+                each(taken),
+                each(stats.bytes)
+            );
+            assert!(taken <= stats.bytes, "{taken} over {}", stats.bytes);
+        }
+    }
+
+    fn keys(number: u32) -> Vec<ContextKey> {
+        let tenant = TenantId::parse("acme").unwrap();
+        let id = |number| ContextId::parse(&format!("context-{number:08}")).unwrap();
+        (0..number)
+            .map(|number| ContextKey::new(tenant.clone(), id(number)))
+            .collect()
+    }
+
+    async fn created(store: &dyn ContextStore, keys: &[ContextKey], metadata: usize) {
+        for key in keys {
+            let note = format!(r#"{{"note":"{:metadata$}"}}"#, "");
+            let new = NewContext {
+                metadata: Some(JsonObject::parse("metadata", &note).unwrap()),
+                labels: Some(vec!["gold".to_owned()]),
+                ..NewContext::of_agent("support").with_id(key.id.clone())
+            };
+            store.create(&key.tenant, new).await.unwrap();
+        }
+    }
 }
