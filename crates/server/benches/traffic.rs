@@ -13,7 +13,7 @@
 
 #[path = "support/client.rs"]
 mod client;
-#[path = "traffic/cluster.rs"]
+#[path = "support/cluster.rs"]
 mod cluster;
 #[path = "traffic/flood.rs"]
 mod flood;

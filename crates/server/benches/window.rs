@@ -8,7 +8,6 @@
 //! which other work on the machine does not disturb. There has to be a valgrind.
 #![expect(
     clippy::panic,
-    clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a bench is a program that prints, and stops at a surprise"
@@ -16,11 +15,11 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/load.rs"]
+mod load;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -28,9 +27,9 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use contextkeep_test_support::figures::{self, median, ratio};
-use tokio::time::Instant;
 
 use client::{Connection, Process};
+use load::request;
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 7;
@@ -181,10 +180,6 @@ fn path(items: usize) -> String {
     format!("/v1/contexts/c{items}/window?max_tokens=16000")
 }
 
-fn request(address: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes()
-}
-
 /// Fills a context and reads its window until it comes from memory.
 async fn prepare(address: &str, items: usize) -> Vec<u8> {
     let mut connection = Connection::open(address).await;
@@ -215,28 +210,7 @@ async fn prepare(address: &str, items: usize) -> Vec<u8> {
 
 /// Answers a second to all clients together.
 async fn rate(address: &str, path: &str) -> f64 {
-    let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let request: Arc<[u8]> = request(address, path).into();
-    let begun = Instant::now();
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        let mut connection = Connection::open(address).await;
-        let (over, done, request) = (over.clone(), done.clone(), request.clone());
-        clients.push(tokio::spawn(async move {
-            while !over.load(Ordering::Relaxed) {
-                connection.send(&request).await;
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
-    }
-    tokio::time::sleep(ROUND).await;
-    over.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.unwrap();
-    }
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let done = done.load(Ordering::Relaxed) as f64;
-    done / begun.elapsed().as_secs_f64()
+    load::rate(address, &vec![path.to_owned(); CLIENTS], ROUND).await
 }
 
 /// The least that a server can do: the same bytes, the same content type, nothing else.
@@ -248,14 +222,6 @@ fn bare(file: &str) {
         .unwrap();
     runtime.block_on(async {
         let handler = move || async move { ([(CONTENT_TYPE, "application/json")], body) };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        eprintln!(
-            "{}",
-            serde_json::json!({"message": "listening", "address": address.to_string()})
-        );
-        axum::serve(listener, Router::new().route("/window", get(handler)))
-            .await
-            .unwrap();
+        load::serve(Router::new().route("/window", get(handler))).await;
     });
 }

@@ -1,4 +1,5 @@
 //! Servers that share a database and a Redis.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use contextkeep_test_support::{PgCluster, RedisNode};
 use serde_json::{Value, json};
@@ -21,6 +22,15 @@ impl Cluster {
     /// A server; `more` is put over `context_manager`.
     pub(crate) fn serve(&self, more: &Value) -> Server {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let process = Process::serve(folder.path(), &self.settings(more));
+        Server {
+            process,
+            _folder: folder,
+        }
+    }
+
+    /// The settings of [`Cluster::serve`].
+    pub(crate) fn settings(&self, more: &Value) -> Value {
         let mut manager = json!({
             "database": {"dsn": self.database.primary().dsn(), "max_open_conns": 20},
             "cache": {"redis": {"enabled": true, "endpoints": [self.redis.url()]}, "warming": {"enabled": false}},
@@ -32,11 +42,7 @@ impl Cluster {
                 manager[key] = value.clone();
             }
         }
-        let process = Process::serve(folder.path(), &json!({ "context_manager": manager }));
-        Server {
-            process,
-            _folder: folder,
-        }
+        json!({ "context_manager": manager })
     }
 }
 

@@ -1,8 +1,10 @@
 //! What happens to every request, from the outside in: a request id and a line in the log, the bound on
 //! requests at once, the time limit, the gate.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,7 +14,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use contextkeep_core::session::Session;
-use futures_util::poll;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::field::display;
@@ -178,18 +179,31 @@ async fn limit_time(guards: &Guards, request: Request, next: Next) -> Answer {
         return gate(guards, request, next).await;
     }
     let limit = guards.rest.settings.request_timeout;
-    let mut answer = pin!(gate(guards, request, next));
-    // What is answered from memory arms no timer.
-    if let std::task::Poll::Ready(response) = poll!(answer.as_mut()) {
-        return response;
-    }
-    match tokio::time::timeout(limit, answer).await {
-        Ok(response) => response,
-        Err(_) => Problem::new("timeout", format!("the request took longer than {limit:?}"))
+    match within(limit, gate(guards, request, next)).await {
+        Some(response) => response,
+        None => Problem::new("timeout", format!("the request took longer than {limit:?}"))
             .hint("repeat a write with the same Idempotency-Key")
             .retry_after(1)
             .into_response(),
     }
+}
+
+/// As [`tokio::time::timeout`]: what is answered from memory arms no timer, and what waits is not polled again for one.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut timer) = (pin!(work), pin!(None));
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        if timer.is_none() {
+            timer.set(Some(tokio::time::sleep(limit)));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {

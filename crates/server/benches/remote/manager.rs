@@ -1,0 +1,121 @@
+//! The manager, wired as the server does it, in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contextkeep_core::session::{Consistency, Session, Token};
+use contextkeep_core::{ContextId, ContextKey, ContextManager, Origin, TenantId};
+use contextkeep_server::app::Parts;
+use contextkeep_test_support::eventually_async;
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::cmd;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::{CONTEXTS, METADATA, READERS, bare_get, config, id, multiplexed, report, set_bare};
+
+const GETS: usize = 12_000;
+const ROUNDS: usize = 15;
+
+pub(crate) async fn compare(cluster: &Cluster, settings: &Value) {
+    println!("N3 at the manager: heads from Redis against a bare GET of as many bytes");
+    let parts = Parts::open_cached(&config(cluster.settings(settings))).unwrap();
+    parts.storage.prepare().await.unwrap();
+    let bare = multiplexed(&cluster.redis.url()).await;
+    for metadata in METADATA {
+        let keys = keys(metadata);
+        eventually_async("heads to come from Redis", Duration::from_secs(30), async || {
+            for key in keys.iter() {
+                if get(&*parts.manager, key).await != Some(Origin::L2) {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+        let bytes = kept(cluster, &id(metadata, 0)).await;
+        set_bare(&bare, metadata, &vec![b'7'; bytes]).await;
+        for readers in READERS {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                ours.push(rate(readers, &keys, &ours_by(&parts.manager)).await);
+                theirs.push(rate(readers, &keys, &theirs_by(&bare)).await);
+            }
+            report("the manager:", bytes, readers, ours, theirs);
+        }
+    }
+    parts.close().await;
+}
+
+fn keys(metadata: usize) -> Arc<[ContextKey]> {
+    (0..CONTEXTS)
+        .map(|number| {
+            ContextKey::new(
+                TenantId::parse("default").unwrap(),
+                ContextId::parse(&id(metadata, number)).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// One request of one session. Where its answer came from.
+async fn get(manager: &dyn ContextManager, key: &ContextKey) -> Option<Origin> {
+    let session = Session::new(Consistency::Session, Token::default());
+    session.scope(manager.get(key)).await.unwrap();
+    session.origin()
+}
+
+/// Bytes that Redis keeps of this head.
+async fn kept(cluster: &Cluster, id: &str) -> usize {
+    let mut connection = multiplexed(&cluster.redis.url()).await;
+    let mut keys = cmd("KEYS");
+    keys.arg(format!("*{id}*"));
+    let keys: Vec<bytes::Bytes> = keys.query_async(&mut connection).await.unwrap();
+    let mut longest = 0;
+    for key in keys {
+        let mut length = cmd("STRLEN");
+        length.arg(&*key);
+        longest = longest.max(length.query_async(&mut connection).await.unwrap());
+    }
+    assert!(longest > 0, "Redis keeps {id}");
+    longest
+}
+
+type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Get = Arc<dyn for<'a> Fn(&'a ContextKey) -> BoxFuture<'a, ()> + Send + Sync>;
+
+fn ours_by(manager: &Arc<dyn ContextManager>) -> Get {
+    let manager = Arc::clone(manager);
+    Arc::new(move |key| {
+        let manager = Arc::clone(&manager);
+        Box::pin(async move { assert_eq!(get(&*manager, key).await, Some(Origin::L2)) })
+    })
+}
+
+fn theirs_by(bare: &MultiplexedConnection) -> Get {
+    let bare = bare.clone();
+    Arc::new(move |key| {
+        let bare = bare.clone();
+        Box::pin(async move { assert!(!bare_get(&bare, key.id.as_str()).await.is_empty()) })
+    })
+}
+
+/// Gets a second by so many tasks at once, each beginning at another context.
+async fn rate(readers: usize, keys: &Arc<[ContextKey]>, get: &Get) -> f64 {
+    let each = GETS / readers;
+    let begun = Instant::now();
+    let mut running = tokio::task::JoinSet::new();
+    for reader in 0..readers {
+        let (keys, get) = (Arc::clone(keys), Arc::clone(get));
+        running.spawn(async move {
+            for key in keys.iter().cycle().skip(reader).take(each) {
+                get(key).await;
+            }
+        });
+    }
+    running.join_all().await;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let gets = (each * readers) as f64;
+    gets / begun.elapsed().as_secs_f64()
+}
