@@ -35,6 +35,8 @@ pub struct Daemon {
     pub(crate) root: PathBuf,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
+    /// What its environment has beside the usual.
+    pub(crate) env: Vec<(String, PathBuf)>,
     pub(crate) user: Option<User>,
     /// Asks for an orderly stop. Raw numbers are written to the file, so the choice is kept as a word.
     pub(crate) graceful: Graceful,
@@ -56,6 +58,7 @@ impl Daemon {
             root: folder.root().to_owned(),
             program,
             args: Vec::new(),
+            env: Vec::new(),
             user: folder.user().cloned(),
             graceful,
         };
@@ -111,6 +114,7 @@ impl Daemon {
         command
             .arg(&self.program)
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.data());
         let started = process::spawn(&mut command, &self.log())?;
         folder::record(&self.root, &self.name, started.pid)?;

@@ -5,6 +5,7 @@
 //! second for three members.
 
 mod builder;
+mod disk;
 mod member;
 mod wire;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::builder::PgClusterBuilder;
+pub use self::disk::Slowness;
 pub use self::member::PgMember;
 pub use self::wire::{Connection, Row};
 use crate::folder::Folder;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use super::disk::{self, Disk};
 use super::{PgCluster, PgMember, USER};
 use crate::daemon::{Daemon, Graceful};
 use crate::folder::{Folder, Lifetime};
@@ -39,6 +40,7 @@ include_if_exists = 'follow.conf'
 pub struct PgClusterBuilder {
     replicas: usize,
     durable: bool,
+    slowable: bool,
     settings: Vec<(String, String)>,
 }
 
@@ -53,6 +55,12 @@ impl PgClusterBuilder {
     /// a test that kills processes needs no disk, only one that measures commits does.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
+        self
+    }
+
+    /// Whether [`PgMember::slow_disk`] works. Commits wait for a flush only with `fsync` on.
+    pub fn slowable(mut self, slowable: bool) -> Self {
+        self.slowable = slowable;
         self
     }
 
@@ -101,10 +109,17 @@ impl PgClusterBuilder {
     fn members(&self, folder: &Folder, bin: &Path) -> Result<Vec<PgMember>> {
         let names = std::iter::once("pg-primary".to_owned())
             .chain((1..=self.replicas).map(|n| format!("pg-replica-{n}")));
+        let slow = self.slowable.then(|| disk::library(folder)).transpose()?;
         let member = |name: String| {
-            let daemon = Daemon::new(folder, &name, bin.join("postgres"), Graceful::Int)?;
+            let mut daemon = Daemon::new(folder, &name, bin.join("postgres"), Graceful::Int)?;
+            let disk = slow
+                .as_ref()
+                .map(|library| Disk::new(library, &name))
+                .transpose()?;
+            daemon.env = disk.as_ref().map(Disk::environment).unwrap_or_default();
             Ok(PgMember {
                 daemon,
+                disk,
                 port: 0,
                 sockets: folder.sockets(),
                 bin: bin.to_owned(),

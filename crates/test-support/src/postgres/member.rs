@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::{Disk, Slowness};
 use super::{Connection, DATABASE, READY_TIMEOUT, Row, USER};
 use crate::daemon::{Daemon, Stop};
 use crate::process::{self, Started};
@@ -20,6 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PgMember {
     pub(super) daemon: Daemon,
+    pub(super) disk: Option<Disk>,
     pub(super) port: u16,
     pub(super) sockets: PathBuf,
     pub(super) bin: PathBuf,
@@ -98,6 +100,16 @@ impl PgMember {
     /// When it is not running.
     pub fn thaw(&self) -> Result<()> {
         self.daemon.thaw()
+    }
+
+    /// Makes its disk this much slower than it is, whether it runs or not; the default is as fast as it was.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster is not [`slowable`](super::PgClusterBuilder::slowable).
+    pub fn slow_disk(&self, by: Slowness) -> Result<()> {
+        let not = || Error::State("the cluster was not built slowable".to_owned());
+        self.disk.as_ref().ok_or_else(not)?.slow(by)
     }
 
     /// Starts it (again) on its old port and data; returns once it answers queries.

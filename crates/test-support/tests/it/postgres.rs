@@ -1,4 +1,5 @@
-use contextkeep_test_support::postgres::{Connection, PgMember, USER};
+use contextkeep_test_support::postgres::{Connection, PgMember, Slowness, USER};
+use contextkeep_test_support::wait::stopwatch;
 use contextkeep_test_support::{Error, PgCluster, Stop, eventually};
 
 use crate::SOON;
@@ -84,6 +85,44 @@ fn a_killed_primary_keeps_what_it_acknowledged_and_its_replicas_find_it_again() 
     primary.sql("insert into t values (2)").unwrap();
     cluster.wait_replayed(SOON).unwrap();
     assert!(cluster.replicas().all(|replica| count(replica) == "2"));
+}
+
+#[test]
+#[ignore = "needs server binaries"]
+fn a_disk_is_slow_for_as_long_as_it_is_told_to_be() {
+    let flush = std::time::Duration::from_millis(150);
+    let cluster = PgCluster::builder()
+        .slowable(true)
+        .setting("fsync", "on")
+        .start()
+        .unwrap();
+    let primary = cluster.primary();
+    primary.sql("create table t (id int)").unwrap();
+    let slow = Slowness {
+        flush,
+        ..Slowness::default()
+    };
+    primary.slow_disk(slow).unwrap();
+    let took = stopwatch();
+    primary.sql("insert into t values (1)").unwrap();
+    assert!(took() >= flush);
+    // One that was slower than this test is allowed to be, and is not any more.
+    let stuck = Slowness {
+        flush: std::time::Duration::from_hours(1),
+        transfer: std::time::Duration::from_hours(1),
+    };
+    primary.stop(Stop::Immediate).unwrap();
+    primary.slow_disk(stuck).unwrap();
+    primary.slow_disk(Slowness::default()).unwrap();
+    primary.start().unwrap();
+    primary.sql("insert into t values (2)").unwrap();
+    let refused = PgCluster::builder()
+        .start()
+        .unwrap()
+        .primary()
+        .slow_disk(slow)
+        .unwrap_err();
+    assert!(matches!(refused, Error::State(_)), "{refused}");
 }
 
 #[test]

@@ -1,11 +1,20 @@
 //! How each fault is done to the real processes, and undone.
 
+use std::time::Duration;
+
 use contextkeep_test_support::Stop;
-use contextkeep_test_support::postgres::PgMember;
+use contextkeep_test_support::postgres::{PgMember, Slowness};
 
 use super::client::Nodes;
 use super::schedule::Fault;
 use super::stage::Stage;
+
+/// A disk that takes so long for each flush, so that a commit holds everybody else's up, and for each page that is read or
+/// written.
+pub(super) const SLOW: Slowness = Slowness {
+    flush: Duration::from_millis(100),
+    transfer: Duration::from_millis(5),
+};
 
 /// A fault that is on, and what its end has to know.
 #[derive(Debug)]
@@ -67,7 +76,7 @@ pub(super) fn begin(fault: Fault, stage: &Stage) -> Ongoing {
         }
         Fault::SlowDisk => {
             on(postgres.primary());
-            slow_commits(postgres.primary(), true);
+            postgres.primary().slow_disk(SLOW).unwrap();
         }
     }
     Ongoing { fault, member }
@@ -91,7 +100,7 @@ pub(super) fn end(ongoing: &Ongoing, stage: &Stage, nodes: &Nodes) {
         Fault::ReplicaFreeze(_) | Fault::PrimaryFreeze => member().thaw().unwrap(),
         Fault::PrimaryLoss => stage.postgres.rebuild(member().name()).unwrap(),
         Fault::Resets(_) => stage.proxy_of(member()).heal(),
-        Fault::SlowDisk => slow_commits(member(), false),
+        Fault::SlowDisk => member().slow_disk(Slowness::default()).unwrap(),
     }
 }
 
@@ -111,24 +120,4 @@ fn lose_primary(stage: &Stage) {
         .name()
         .to_owned();
     postgres.promote(&most).unwrap();
-}
-
-/// A disk that takes 100 ms for each flush: the server waits so long before it writes its log, holding everybody else's
-/// commit up as a slow disk does. Reads are not slowed down, as they come from memory.
-fn slow_commits(primary: &PgMember, slow: bool) {
-    // Each a statement of its own: ALTER SYSTEM refuses to be part of a transaction.
-    let change = if slow {
-        [
-            "ALTER SYSTEM SET commit_delay = 100000",
-            "ALTER SYSTEM SET commit_siblings = 0",
-        ]
-    } else {
-        [
-            "ALTER SYSTEM RESET commit_delay",
-            "ALTER SYSTEM RESET commit_siblings",
-        ]
-    };
-    for statement in change.into_iter().chain(["SELECT pg_reload_conf()"]) {
-        primary.sql(statement).unwrap();
-    }
 }

@@ -35,7 +35,7 @@ pub(super) enum Fault {
     PrimaryLoss,
     /// All connections of all servers to the member are reset; new ones as well until the end. 0 is the primary.
     Resets(usize),
-    /// `commit_delay` of 100 ms on the primary.
+    /// Flushes, reads and writes of the primary's disk take longer, see [`SLOW`](super::faults::SLOW).
     SlowDisk,
 }
 
@@ -56,7 +56,7 @@ impl Fault {
             Self::PrimaryFreeze => "primary frozen",
             Self::PrimaryLoss => "primary lost, replica promoted",
             Self::Resets(_) => "database connections reset",
-            Self::SlowDisk => "slow commits (commit_delay 100 ms)",
+            Self::SlowDisk => "slow disk (100 ms a flush, 5 ms a read or write)",
         }
     }
 

@@ -44,7 +44,8 @@ impl Stage {
                 .replicas(2)
                 // `replicated` waits for one of whoever follows, also after a promotion.
                 .setting("synchronous_standby_names", "ANY 1 (*)")
-                // Commits are slowed down by `commit_delay`, which works only with it.
+                .slowable(true)
+                // Without it no commit waits for the disk.
                 .setting("fsync", "on")
                 .setting("recovery_min_apply_delay", &lag)
                 .start()
