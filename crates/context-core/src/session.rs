@@ -9,6 +9,8 @@
 //!   snapshot as the data beside it, so it cannot be wrong about them.
 //! - **Q3** What a token has no room for is not forgotten: such a token sends reads of unknown contexts to the primary.
 //! - **Q4** A position in the log counts only in the epoch that it was taken in; after a failover the versions remain.
+//! - **Q5** A context that a token had no room for comes back into it only with an answer that cannot be older than what was
+//!   let go of. To `bounded` and `any` it may be: after those the context stays unknown (Q3).
 
 mod spent;
 mod stages;
@@ -303,14 +305,24 @@ impl Session {
         let place = state.token.place(name);
         let floor = place.and_then(|place| state.token.floor_at(place));
         let answer = answer((floor, state.token.has_overflowed()))?;
-        state.token.saw_at(place, name, answer.version);
+        if place.is_some() || !self.may_be_older(&state.token) {
+            state.token.saw_at(place, name, answer.version);
+        }
         (state.origin, state.age) = (Some(answer.origin), Some(answer.age));
         Some(answer.value)
     }
 
     /// Notes a version of a context that was read or written.
     pub fn saw(&self, key: &ContextKey, version: Version) {
-        self.lock().token.saw(key, version);
+        let token = &mut self.lock().token;
+        if !self.may_be_older(token) || token.floor(key).is_some() {
+            token.saw(key, version);
+        }
+    }
+
+    /// Q5: whether what is answered about a context that the token does not name may be older than what was seen of it.
+    fn may_be_older(&self, token: &Token) -> bool {
+        token.has_overflowed() && matches!(self.consistency, Consistency::Bounded | Consistency::Any)
     }
 
     /// Notes a position in the log that covers what was read or written.
@@ -391,6 +403,37 @@ mod tests {
         assert_eq!(session.token().floor(&key("a")), Some(7));
         assert_eq!(session.origin(), Some(Origin::Replica));
         assert!(Session::current().is_none());
+    }
+
+    // Q5
+    #[test]
+    fn what_a_token_let_go_of_comes_back_with_no_older_version() {
+        let mut token = Token::default();
+        for number in 0..40 {
+            token.saw(&key(&format!("c{number}")), 9);
+        }
+        let unknown = (None, true);
+        for consistency in [Consistency::Bounded, Consistency::Any] {
+            let session = Session::new(consistency, token.clone());
+            assert_eq!(session.floor(&key("c0")), unknown);
+            session.saw(&key("c0"), 5);
+            assert_eq!(session.floor(&key("c0")), unknown, "{consistency:?}");
+            // What it names only rises.
+            session.saw(&key("c39"), 5);
+            session.saw(&key("c38"), 11);
+            assert_eq!(session.token().floor(&key("c39")), Some(9));
+            assert_eq!(session.token().floor(&key("c38")), Some(11));
+        }
+        // These are answered by the primary, which has no older one.
+        for consistency in [Consistency::Session, Consistency::Strong] {
+            let session = Session::new(consistency, token.clone());
+            session.saw(&key("c0"), 10);
+            assert_eq!(session.floor(&key("c0")), (Some(10), true), "{consistency:?}");
+        }
+        // Nothing was let go of.
+        let session = Session::new(Consistency::Any, Token::default());
+        session.saw(&key("c0"), 5);
+        assert_eq!(session.floor(&key("c0")), (Some(5), false));
     }
 
     #[tokio::test]
