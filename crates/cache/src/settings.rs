@@ -244,7 +244,7 @@ impl Default for AdaptiveSettings {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct CompressionSettings {
-    /// Whether to.
+    /// Whether to, here and in what an application holds beside the cache.
     pub enabled: bool,
     /// Values from this size on are compressed quickly, by lz4.
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "byte-size")))]

@@ -70,6 +70,7 @@ impl Both {
             contexts: 20_000,
             bytes: 1 << 30,
             context_bytes: 1 << 20,
+            cold_percent: 30,
         };
         // As the server does it over this store: nobody tells of others' changes.
         let cache = Cache::builder(CACHE_NAME).max_entries(20_000).build().unwrap();

@@ -124,6 +124,7 @@ async fn measure(name: &str, store: Arc<dyn ContextStore>) {
         contexts: 1000,
         bytes: 256 << 20,
         context_bytes: 16 << 20,
+        cold_percent: 30,
     };
     let cached = CachedStore::new(store, cache, Some(limits), Arc::new(SystemClock));
     let optimized = OptimizedContextManager::new(cached, LimitSettings::default());

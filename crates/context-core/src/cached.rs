@@ -14,6 +14,7 @@
 //! - **K5** What expires is not served after its time, whatever the cache holds (S6).
 
 mod bounded;
+mod cold;
 mod feed;
 mod heads;
 mod held;
@@ -76,6 +77,21 @@ pub struct HeldLimits {
     pub bytes: u64,
     /// Most bytes of one context.
     pub context_bytes: u64,
+    /// Percent of the room for items that holds contexts compressed which nobody has asked for lately; at most 90.
+    pub cold_percent: u8,
+}
+
+/// How much the process holds of items at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldStats {
+    /// Contexts whose ends are held.
+    pub contexts: u64,
+    /// Bytes of those and of the windows that are kept ready.
+    pub bytes: u64,
+    /// The contexts among them that are compressed.
+    pub cold_contexts: u64,
+    /// The bytes of these.
+    pub cold_bytes: u64,
 }
 
 /// See the [module](self).
@@ -102,7 +118,12 @@ impl CachedStore {
         let ready = |limits: &HeldLimits| limits.bytes / 100 * READY_SHARE;
         let tails = held.as_ref().and_then(|limits| {
             let bytes = limits.bytes - ready(limits);
-            Tails::new(limits.contexts, bytes, limits.context_bytes.min(bytes))
+            Tails::new(
+                limits.contexts,
+                bytes,
+                limits.context_bytes.min(bytes),
+                limits.cold_percent,
+            )
         });
         Self(Arc::new(Inner {
             heads: Heads::new(cache, store.clone()),
@@ -131,10 +152,16 @@ impl CachedStore {
             .await
     }
 
-    /// Contexts whose ends are held, and bytes of those and of the windows that are kept ready.
-    pub fn held(&self) -> (u64, u64) {
-        let (contexts, bytes) = self.0.tails.as_ref().map_or((0, 0), Tails::stats);
-        (contexts, bytes + self.0.ready.as_ref().map_or(0, Ready::bytes))
+    /// What is held in the process.
+    pub fn held(&self) -> HeldStats {
+        let [(contexts, bytes), (cold_contexts, cold_bytes)] =
+            self.0.tails.as_ref().map(Tails::stats).unwrap_or_default();
+        HeldStats {
+            contexts,
+            bytes: bytes + self.0.ready.as_ref().map_or(0, Ready::bytes),
+            cold_contexts,
+            cold_bytes,
+        }
     }
 
     /// Forgets everything: for a store whose history is another one.

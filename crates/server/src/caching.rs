@@ -12,7 +12,9 @@ use contextkeep_cache::redis::{Options, RedisLevel};
 use contextkeep_cache::settings::CacheSettings;
 use contextkeep_cache::{Backplane, Cache, RemoteReach};
 use contextkeep_core::cached::relay::{Relay, RelayStatus};
-use contextkeep_core::cached::{CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HEAD_BYTES, HeldLimits};
+use contextkeep_core::cached::{
+    CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HEAD_BYTES, HeldLimits, HeldStats,
+};
 use contextkeep_core::rollout::{Rollout, ShadowCounts};
 use contextkeep_core::{Clock, ContextStore};
 
@@ -24,6 +26,10 @@ use crate::config::ContextManagerSettings;
 /// The share of `cache.in_memory.max_bytes` that heads get, in percent; the ends of contexts get the rest. Heads are a
 /// few hundred bytes, items are what fills the memory.
 const HEADS_SHARE: u64 = 25;
+
+/// Percent of the room for the ends of contexts that holds them compressed, which takes about a third of their bytes: see the
+/// bench `cold` of contextkeep-core.
+const COLD_PERCENT: u8 = 50;
 
 /// How far the clocks of servers and of the database may be apart, where the age of what is cached depends on them.
 const CLOCKS_APART: Duration = Duration::from_mins(10);
@@ -57,8 +63,7 @@ pub(crate) struct Levels {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
     pub(crate) heads: contextkeep_cache::Stats,
-    pub(crate) held_contexts: u64,
-    pub(crate) held_bytes: u64,
+    pub(crate) held: HeldStats,
     pub(crate) shadows: ShadowCounts,
     pub(crate) relay: Option<RelayStatus>,
 }
@@ -132,11 +137,9 @@ impl Caching {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        let (held_contexts, held_bytes) = self.store.held();
         Standing {
             heads: self.store.cache().stats(),
-            held_contexts,
-            held_bytes,
+            held: self.store.held(),
             shadows: self.rollout.shadows(),
             relay: self.relay.as_ref().map(Relay::status),
         }
@@ -201,6 +204,11 @@ fn cached(
             contexts: memory.max_size,
             bytes,
             context_bytes: memory.max_item_size.as_u64().min(bytes / 2),
+            cold_percent: if settings.compression.enabled {
+                COLD_PERCENT
+            } else {
+                0
+            },
         }
     });
     CachedStore::new(store, heads, limits, clock)

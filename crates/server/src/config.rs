@@ -304,7 +304,8 @@ pub fn without_effect(loaded: &Loaded<AppConfig>) -> Vec<String> {
     }
     if !manager.cache.redis.enabled {
         sections.extend([
-            ("context_manager.cache.compression", NO_REDIS),
+            ("context_manager.cache.compression.lz4_from", NO_REDIS),
+            ("context_manager.cache.compression.zstd_from", NO_REDIS),
             ("context_manager.rollout.l2", NO_REDIS),
         ]);
     }

@@ -2,10 +2,10 @@
 
 use std::hash::Hash;
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-pub(super) type Bounded<K, V> = Cache<K, V, AtLeast>;
+pub(super) type Bounded<K, V> = Cache<K, V, AtLeast, DefaultHashBuilder, Leaving>;
 
 /// What takes so many bytes, always the same while it is held: the library weighs it again when it goes.
 pub(super) trait Weigh {
@@ -30,8 +30,20 @@ where
         options,
         AtLeast(bytes_max.div_ceil(count_max.max(1))),
         DefaultHashBuilder::default(),
-        DefaultLifecycle::default(),
+        Leaving,
     ))
+}
+
+/// What is pushed out is handed to whoever pushed it out, by `insert_with_lifecycle`.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving;
+
+impl<K, V> Lifecycle<K, V> for Leaving {
+    type RequestState = Vec<(K, V)>;
+
+    fn on_evict(&self, state: &mut Self::RequestState, key: K, value: V) {
+        state.push((key, value));
+    }
 }
 
 /// Nothing counts for less than its share of the bytes, so that the number is bounded as well.

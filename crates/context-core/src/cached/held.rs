@@ -25,6 +25,18 @@ pub(super) struct Held {
     /// What comes before the run; `None` if the run is all there is.
     before: Option<Kind>,
     bytes: u64,
+    /// How often it was asked for, as far as that is counted.
+    uses: u8,
+}
+
+/// All that a [`Held`] is made of.
+#[derive(Debug)]
+pub(super) struct Parts<'held> {
+    pub(super) history: u64,
+    pub(super) context: &'held Context,
+    pub(super) kept: &'held [Item],
+    pub(super) run: &'held VecDeque<Item>,
+    pub(super) before: Option<Kind>,
 }
 
 impl Held {
@@ -38,7 +50,48 @@ impl Held {
             run: tail.run.into(),
             before: tail.before,
             bytes,
+            uses: 0,
         }
+    }
+
+    /// Of the [`Parts`] of one that was held before, for somebody who asks.
+    pub(super) fn thawed(
+        history: u64,
+        context: Context,
+        kept: Vec<Item>,
+        run: Vec<Item>,
+        before: Option<Kind>,
+    ) -> Self {
+        let tail = Tail {
+            context,
+            kept,
+            run,
+            before,
+        };
+        Self {
+            uses: 1,
+            ..Self::new(history, tail)
+        }
+    }
+
+    pub(super) fn parts(&self) -> Parts<'_> {
+        Parts {
+            history: self.history,
+            context: &self.context,
+            kept: &self.kept,
+            run: &self.run,
+            before: self.before,
+        }
+    }
+
+    /// Somebody has asked for it.
+    pub(super) fn used(&mut self) {
+        self.uses = self.uses.saturating_add(1);
+    }
+
+    /// Whether somebody has come back for it.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.uses > 1
     }
 
     pub(super) fn context(&self) -> &Context {

@@ -1,5 +1,7 @@
 //! The ends of contexts that are held in the process. Bodies never change, so only the head decides whether what is
 //! held is still the end: a head of the same stream is one whose older items are the same (G3).
+//!
+//! What there is no room for any more goes on [compressed](super::cold).
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as Gate, MutexGuard as Turn};
 
 use super::bounded::{Bounded, Weigh, bounded};
+use super::cold::Cold;
 use super::held::Held;
 use crate::id::ContextKey;
 use crate::{Context, Item, Seq};
@@ -59,16 +62,24 @@ pub(super) enum Standing<T> {
 #[derive(Debug)]
 pub(super) struct Tails {
     slots: Bounded<ContextKey, Slot>,
+    cold: Option<Cold>,
     gates: Box<[Gate<()>]>,
     hasher: RandomState,
     item_max: u64,
 }
 
 impl Tails {
-    /// Holds at most so many contexts and bytes, and none of more than `item_max` bytes.
-    pub(super) fn new(contexts_max: u64, bytes_max: u64, item_max: u64) -> Option<Self> {
+    /// Holds at most so many contexts and bytes, and none of more than `item_max` bytes; so many percent of the room for those
+    /// that are compressed.
+    pub(super) fn new(contexts_max: u64, bytes_max: u64, item_max: u64, cold_percent: u8) -> Option<Self> {
+        let part = |of: u64| of / 100 * u64::from(cold_percent.min(90));
+        let (cold_contexts, cold_bytes) = (part(contexts_max), part(bytes_max));
+        let item_max = item_max.min(bytes_max - cold_bytes);
         Some(Self {
-            slots: bounded(contexts_max, bytes_max, item_max)?,
+            slots: bounded(contexts_max - cold_contexts, bytes_max - cold_bytes, item_max)?,
+            cold: (cold_bytes > 0)
+                .then(|| Cold::new(cold_contexts, cold_bytes, item_max.min(cold_bytes)))
+                .flatten(),
             gates: std::iter::repeat_with(|| Gate::new(())).take(GATES).collect(),
             hasher: RandomState::new(),
             item_max,
@@ -84,10 +95,11 @@ impl Tails {
         head: &Context,
         make: impl FnOnce(&mut Held) -> Option<T>,
     ) -> Standing<T> {
-        let Some(slot) = self.slots.get(key) else {
+        let Some(slot) = self.get(key) else {
             return Standing::Nothing;
         };
         let mut held = slot.lock();
+        held.used();
         let context = held.context();
         if held.history() != history {
             return Standing::Nothing;
@@ -110,7 +122,9 @@ impl Tails {
 
     /// It is in use, though not by way of this.
     pub(super) fn touch(&self, key: &ContextKey) {
-        self.slots.get(key);
+        if let Some(slot) = self.slots.get(key) {
+            slot.lock().used();
+        }
     }
 
     /// What is held, whatever its age.
@@ -120,7 +134,7 @@ impl Tails {
         key: &ContextKey,
         make: impl FnOnce(&Held) -> Option<T>,
     ) -> Option<T> {
-        let slot = self.slots.get(key)?;
+        let slot = self.get(key)?;
         let held = slot.lock();
         (held.history() == history).then(|| make(&held)).flatten()
     }
@@ -130,7 +144,7 @@ impl Tails {
         if held.bytes() > self.item_max {
             return;
         }
-        if let Some(slot) = self.slots.peek(key) {
+        if let Some(slot) = self.peek(key) {
             let mut there = slot.lock();
             if there.history() == held.history() && there.age() > held.age() {
                 return;
@@ -139,7 +153,7 @@ impl Tails {
             drop(there);
             return self.weigh(key, slot);
         }
-        self.slots.insert(key.clone(), Slot::new(held));
+        self.insert(key, Slot::new(held));
     }
 
     /// Moves what is held forward to `head`, if it ends where `items` begin.
@@ -151,7 +165,7 @@ impl Tails {
         from: Seq,
         items: impl IntoIterator<Item = Item>,
     ) {
-        let Some(slot) = self.slots.peek(key) else { return };
+        let Some(slot) = self.peek(key) else { return };
         let mut held = slot.lock();
         let fits = held.history() == history
             && held.context().stream == head.stream
@@ -169,17 +183,23 @@ impl Tails {
         if whole && fits {
             self.weigh(key, slot);
         } else {
-            self.slots.remove(key);
+            self.forget(key);
         }
     }
 
     /// The context is not there any more.
     pub(super) fn forget(&self, key: &ContextKey) {
         self.slots.remove(key);
+        if let Some(cold) = &self.cold {
+            cold.forget(key);
+        }
     }
 
     pub(super) fn clear(&self) {
         self.slots.clear();
+        if let Some(cold) = &self.cold {
+            cold.clear();
+        }
     }
 
     /// One load of a context at a time. Who waits long goes ahead by himself.
@@ -190,8 +210,36 @@ impl Tails {
         tokio::time::timeout(GATE_WAIT, gate.lock()).await.ok()
     }
 
-    pub(super) fn stats(&self) -> (u64, u64) {
-        (self.slots.len() as u64, self.slots.weight())
+    /// Contexts and bytes, of all and of those that are compressed.
+    pub(super) fn stats(&self) -> [(u64, u64); 2] {
+        let cold = self.cold.as_ref().map_or((0, 0), Cold::stats);
+        let all = (self.slots.len() as u64 + cold.0, self.slots.weight() + cold.1);
+        [all, cold]
+    }
+
+    fn get(&self, key: &ContextKey) -> Option<Slot> {
+        self.slots.get(key).or_else(|| self.thawed(key))
+    }
+
+    /// As [`Tails::get`], for who only keeps it up to date.
+    fn peek(&self, key: &ContextKey) -> Option<Slot> {
+        self.slots.peek(key).or_else(|| self.thawed(key))
+    }
+
+    fn thawed(&self, key: &ContextKey) -> Option<Slot> {
+        let slot = Slot::new(self.cold.as_ref()?.thaw(key)?);
+        self.insert(key, slot.clone());
+        Some(slot)
+    }
+
+    fn insert(&self, key: &ContextKey, slot: Slot) {
+        let mut pushed_out = Vec::new();
+        self.slots
+            .insert_with_lifecycle(key.clone(), slot, &mut pushed_out);
+        let Some(cold) = &self.cold else { return };
+        for (key, slot) in pushed_out {
+            cold.freeze(key, &slot.lock());
+        }
     }
 
     /// Its weight has changed in place.
@@ -199,6 +247,6 @@ impl Tails {
         let bytes = slot.lock().bytes();
         slot.weight = bytes + SLOT_OVERHEAD;
         // If it was evicted meanwhile it comes back, which costs nothing but its room.
-        self.slots.insert(key.clone(), slot);
+        self.insert(key, slot);
     }
 }

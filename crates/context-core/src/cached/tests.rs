@@ -27,6 +27,7 @@ const LIMITS: HeldLimits = HeldLimits {
     contexts: 100,
     bytes: 8 << 20,
     context_bytes: 1 << 20,
+    cold_percent: 30,
 };
 
 fn over(store: Arc<dyn ContextStore>, clock: Arc<dyn Clock>) -> CachedStore {
@@ -144,13 +145,13 @@ async fn pinned_items_alone_do_not_outgrow_what_a_context_may_take() {
         };
         let (tail, _) = in_session(Consistency::Session, work).await;
         assert_eq!(tail.kept.len(), count);
-        let (contexts, bytes) = store.held();
+        let HeldStats { contexts, bytes, .. } = store.held();
         assert!(
             bytes <= LIMITS.context_bytes + 1024,
             "{bytes} bytes of {contexts} contexts"
         );
     }
-    assert_eq!(store.held().0, 0);
+    assert_eq!(store.held().contexts, 0);
 }
 
 #[tokio::test]
@@ -309,6 +310,7 @@ async fn what_is_held_is_bounded() {
         contexts: 20,
         bytes: 64 << 10,
         context_bytes: 8 << 10,
+        cold_percent: 30,
     };
     let cache = Cache::builder(CACHE_NAME).build().unwrap();
     let store = CachedStore::new(fake, cache, Some(limits), clock);
@@ -321,7 +323,7 @@ async fn what_is_held_is_bounded() {
             store.append(&key(&id), said(&large)).await.unwrap();
             let (tail, _) = in_session(Consistency::Session, store.tail(&key(&id), budget(100_000))).await;
             reads.fetch_add(tail.unwrap().run.len() as u64, Ordering::Relaxed);
-            let (contexts, bytes) = store.held();
+            let HeldStats { contexts, bytes, .. } = store.held();
             assert!(
                 contexts <= 20 && bytes <= 64 << 10,
                 "{contexts} contexts of {bytes} bytes"
@@ -329,4 +331,52 @@ async fn what_is_held_is_bounded() {
         }
     }
     assert_eq!(reads.into_inner(), 60 * 78, "and every answer is whole");
+}
+
+/// Questions to the store of a second round of windows, of contexts that memory has no room for as they are.
+async fn asked_again(cold_percent: u8) -> u64 {
+    let clock = crate::contract::clock();
+    let counted = Arc::new(seated::Counted::new(FakeStore::new(clock.clone())));
+    let limits = HeldLimits {
+        contexts: 1000,
+        bytes: 128 << 10,
+        context_bytes: 8 << 10,
+        cold_percent,
+    };
+    let cache = Cache::builder(CACHE_NAME).build().unwrap();
+    let store = CachedStore::new(counted.clone(), cache, Some(limits), clock);
+    let ids: Vec<String> = (0..40).map(|context| format!("c{context}")).collect();
+    let mut windows = Vec::new();
+    for id in &ids {
+        store.create(&tenant(), new(id)).await.unwrap();
+        for number in 0..10 {
+            store
+                .append(&key(id), said(&format!("{number} of {id}")))
+                .await
+                .unwrap();
+        }
+        for _ in 0..3 {
+            let (tail, _) = in_session(Consistency::Session, store.tail(&key(id), budget(1000))).await;
+            windows.push(tail.unwrap());
+        }
+    }
+    let before = counted.reads.load(Ordering::Relaxed);
+    for (id, window) in ids.iter().zip(windows.iter().step_by(3)) {
+        let (tail, _) = in_session(Consistency::Session, store.tail(&key(id), budget(1000))).await;
+        assert_eq!(tail.unwrap(), *window);
+    }
+    let HeldStats {
+        bytes, cold_contexts, ..
+    } = store.held();
+    assert!(bytes <= 128 << 10, "{bytes} bytes are held");
+    assert_eq!(cold_contexts > 0, cold_percent > 0);
+    store.clear();
+    assert_eq!(store.held(), HeldStats::default());
+    counted.reads.load(Ordering::Relaxed) - before
+}
+
+#[tokio::test]
+async fn what_was_pushed_out_comes_back_without_a_question() {
+    let (without, with) = (asked_again(0).await, asked_again(30).await);
+    assert!(without > 10 && with == 0, "{without} and {with} questions");
 }

@@ -17,6 +17,7 @@ fn manager(settings: RolloutSettings) -> (RolloutContextManager, Arc<Rollout>) {
         contexts: 100,
         bytes: 1 << 20,
         context_bytes: 1 << 17,
+        cold_percent: 30,
     };
     let cached = CachedStore::new(store.clone(), cache, Some(held), clock);
     let rollout = Arc::new(Rollout::new(settings));

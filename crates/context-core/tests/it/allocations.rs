@@ -27,6 +27,7 @@ async fn a_window_that_is_kept_ready_allocates_nothing_for_who_has_seen_its_cont
         contexts: 10,
         bytes: 1 << 20,
         context_bytes: 1 << 17,
+        cold_percent: 30,
     };
     let cache = Cache::builder(CACHE_NAME).build().unwrap();
     let cached = CachedStore::new(store.clone(), cache, Some(held), clock);

@@ -99,6 +99,7 @@ impl Both {
             contexts: 3,
             bytes: 40 << 10,
             context_bytes: 10 << 10,
+            cold_percent: 30,
         };
         let cache = Cache::builder(CACHE_NAME).build().unwrap();
         Self {

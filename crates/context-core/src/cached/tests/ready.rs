@@ -116,6 +116,7 @@ async fn a_large_one_is_kept_whatever_the_number_of_cores() {
         contexts: 10_000,
         bytes: 4 << 20,
         context_bytes: 1 << 20,
+        cold_percent: 30,
     };
     let cache = Cache::builder(CACHE_NAME).build().unwrap();
     let fake = Arc::new(FakeStore::new(clock.clone()));

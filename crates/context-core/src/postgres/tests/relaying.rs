@@ -44,6 +44,7 @@ impl Node {
             contexts: 100,
             bytes: 8 << 20,
             context_bytes: 1 << 20,
+            cold_percent: 30,
         };
         let cached = CachedStore::new(store.clone(), cache, Some(limits), clock.clone());
         let node = Self { store, level, cached };

@@ -39,6 +39,10 @@ pub(super) struct CacheView {
     held_contexts: u64,
     /// Their bytes.
     held_bytes: u64,
+    /// Those of them that are compressed, because nobody has asked for them lately.
+    cold_contexts: u64,
+    /// Their bytes, compressed.
+    cold_bytes: u64,
     /// Loads under way.
     loads: usize,
     /// Changes that wait for the level that processes share.
@@ -181,8 +185,10 @@ pub(super) async fn cache(_: Admin, State(rest): State<Rest>) -> Answered {
         bound_ms: u64::try_from(caching.store.cache().bound().as_millis()).unwrap_or(u64::MAX),
         heads: heads.entries,
         heads_bytes: heads.bytes,
-        held_contexts: standing.held_contexts,
-        held_bytes: standing.held_bytes,
+        held_contexts: standing.held.contexts,
+        held_bytes: standing.held.bytes,
+        cold_contexts: standing.held.cold_contexts,
+        cold_bytes: standing.held.cold_bytes,
         loads: heads.loads,
         deferred_changes: heads.deferred,
         trusted_partitions: heads.trusted_partitions,

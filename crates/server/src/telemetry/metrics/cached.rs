@@ -19,8 +19,10 @@ pub(super) fn observe(caching: &Caching) {
         (&table::CACHE_LOADS, heads.loads as u64),
         (&table::CACHE_DEFERRED, heads.deferred as u64),
         (&table::CACHE_TRUSTED, heads.trusted_partitions as u64),
-        (&table::HELD_CONTEXTS, standing.held_contexts),
-        (&table::HELD_BYTES, standing.held_bytes),
+        (&table::HELD_CONTEXTS, standing.held.contexts),
+        (&table::HELD_BYTES, standing.held.bytes),
+        (&table::COLD_CONTEXTS, standing.held.cold_contexts),
+        (&table::COLD_BYTES, standing.held.cold_bytes),
     ] {
         gauge.set(&[], float(value));
     }

@@ -114,6 +114,10 @@ table! {
         "Contexts whose ends are held in the process.";
     HELD_BYTES Gauge "contextkeep_core_held_bytes" []
         "Bytes of the ends that are held in the process, and of the windows that are kept ready.";
+    COLD_CONTEXTS Gauge "contextkeep_core_cold_contexts" []
+        "Those of the held contexts that are compressed, because nobody has asked for them lately.";
+    COLD_BYTES Gauge "contextkeep_core_cold_bytes" []
+        "Their bytes, compressed; part of the held bytes.";
     RELAYED Counter "contextkeep_core_relayed_changes_total" ["outcome"]
         "Changes that this server told Redis out of the outbox of Postgres: `known` there already, or `mended`, because whoever made them did not tell it, or not yet.";
     RELAY_FAILURES Counter "contextkeep_core_failed_relays_total" []

@@ -35,6 +35,7 @@ fn cached(store: &Arc<FakeStore>) -> (Arc<dyn ContextManager>, Arc<FromMemory>) 
         contexts: 100,
         bytes: 8 << 20,
         context_bytes: 1 << 20,
+        cold_percent: 30,
     };
     let cached = CachedStore::new(store.clone(), cache, Some(limits), Arc::new(SystemClock));
     let rollout = Arc::new(Rollout::new(RolloutSettings::default()));
