@@ -1,5 +1,6 @@
 //! Ends of contexts that nobody has asked for lately, compressed. They come here when the memory for ends is full, instead of
-//! being forgotten, and go back when somebody asks: microseconds instead of a question to the store.
+//! being forgotten, and go back when somebody asks: microseconds instead of a question to the store. It is done by whoever
+//! needs the room, for one context at a time: microseconds for most, milliseconds for one of a megabyte.
 //!
 //! - **Z1** What comes back is what went. Whether it is still the end of its context is then decided as for all that is held.
 //! - **Z2** Only what was asked for again since it came is worth the work: a walk over many contexts compresses nothing.

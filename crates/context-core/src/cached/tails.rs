@@ -72,14 +72,16 @@ impl Tails {
     /// Holds at most so many contexts and bytes, and none of more than `item_max` bytes; so many percent of the room for those
     /// that are compressed.
     pub(super) fn new(contexts_max: u64, bytes_max: u64, item_max: u64, cold_percent: u8) -> Option<Self> {
-        let part = |of: u64| of / 100 * u64::from(cold_percent.min(90));
+        let percent = u64::from(cold_percent.min(90));
+        let part = |of: u64| of / 100 * percent + of % 100 * percent / 100;
         let (cold_contexts, cold_bytes) = (part(contexts_max), part(bytes_max));
         let item_max = item_max.min(bytes_max - cold_bytes);
+        let cold = (cold_contexts > 0 && cold_bytes > 0)
+            .then(|| Cold::new(cold_contexts, cold_bytes, item_max.min(cold_bytes)))
+            .flatten();
         Some(Self {
             slots: bounded(contexts_max - cold_contexts, bytes_max - cold_bytes, item_max)?,
-            cold: (cold_bytes > 0)
-                .then(|| Cold::new(cold_contexts, cold_bytes, item_max.min(cold_bytes)))
-                .flatten(),
+            cold,
             gates: std::iter::repeat_with(|| Gate::new(())).take(GATES).collect(),
             hasher: RandomState::new(),
             item_max,

@@ -96,10 +96,10 @@ impl Both {
         let clock = crate::contract::clock();
         let store = Arc::new(FakeStore::new(clock.clone()));
         let small = HeldLimits {
-            contexts: 3,
+            contexts: 4,
             bytes: 40 << 10,
             context_bytes: 10 << 10,
-            cold_percent: 30,
+            cold_percent: 50,
         };
         let cache = Cache::builder(CACHE_NAME).build().unwrap();
         Self {
