@@ -229,7 +229,11 @@ impl Session {
         let output = inner.scope(future).await;
         let seen = inner.lock();
         let mut state = self.lock();
-        state.token.raise(&seen.token);
+        if inner.consistency != Consistency::Strong && self.may_be_older(&state.token) {
+            state.token.raise_known(&seen.token);
+        } else {
+            state.token.raise(&seen.token);
+        }
         (state.origin, state.age) = (seen.origin, seen.age);
         for stage in Stage::ALL {
             self.spent.add(stage, inner.spent.of(stage));
@@ -434,6 +438,28 @@ mod tests {
         let session = Session::new(Consistency::Any, Token::default());
         session.saw(&key("c0"), 5);
         assert_eq!(session.floor(&key("c0")), (Some(5), false));
+    }
+
+    // Q5, by way of a session inside: its floor is what a weaker one was answered with.
+    #[tokio::test]
+    async fn a_floor_inside_a_weaker_session_is_none_of_its_own() {
+        let mut token = Token::default();
+        for number in 0..40 {
+            token.saw(&key(&format!("c{number}")), 9);
+        }
+        let session = Session::new(Consistency::Any, token);
+        let inside = async {
+            let current = Session::current().unwrap();
+            assert_eq!(current.floor(&key("c0")).0, Some(5));
+            current.saw(&key("c39"), 12);
+        };
+        session.scope(Session::at_least(&key("c0"), 5, inside)).await;
+        assert_eq!(session.floor(&key("c0")), (None, true));
+        assert_eq!(session.floor(&key("c39")), (Some(12), true));
+        // What the primary has answered is the newest.
+        let strong = async { Session::current().unwrap().saw(&key("c0"), 10) };
+        session.scope(Session::strong(strong)).await;
+        assert_eq!(session.floor(&key("c0")), (Some(10), true));
     }
 
     #[tokio::test]

@@ -246,6 +246,20 @@ impl Token {
         for (context, version) in other.in_order() {
             self.saw_at(self.place(context), context, version);
         }
+        self.raise_beside(other);
+    }
+
+    /// As [`Token::raise`], of the contexts that this names already (Q5).
+    pub(super) fn raise_known(&mut self, other: &Self) {
+        for (context, version) in other.in_order() {
+            if let Some(place) = self.place(context) {
+                self.saw_at(Some(place), context, version);
+            }
+        }
+        self.raise_beside(other);
+    }
+
+    fn raise_beside(&mut self, other: &Self) {
         self.overflowed |= other.overflowed;
         if let Some((epoch, lsn)) = other.position {
             self.saw_position(epoch, lsn);
