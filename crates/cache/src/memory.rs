@@ -24,12 +24,7 @@ pub(crate) struct Bytes {
 
 impl Weighter<Key, Arc<Entry>> for Bytes {
     fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
-        let body = entry.body.len();
-        let decoded = match self.decoded {
-            Some(size) if body > 0 => size + body as u64,
-            _ => 0,
-        };
-        (weight(key.len(), body) + decoded).max(self.least)
+        weight(key.len(), entry.body.len() as u64, self.decoded).max(self.least)
     }
 }
 
@@ -49,9 +44,10 @@ impl Lifecycle<Key, Arc<Entry>> for Leaving {
     }
 }
 
-/// Bytes that an entry is accounted with.
-pub(crate) fn weight(key: usize, body: usize) -> u64 {
-    (key as u64) + (body as u64) + OVERHEAD
+/// Bytes that an entry is accounted with, what is [decoded](Limits::decoded) of its body included.
+fn weight(key: usize, body: u64, decoded: Option<u64>) -> u64 {
+    let decoded = decoded.filter(|_| body > 0).map_or(0, |size| size + body);
+    key as u64 + body + decoded + OVERHEAD
 }
 
 /// How big the first level may get.
@@ -69,7 +65,8 @@ impl Limits {
     fn shards(&self) -> usize {
         const ITEMS_A_SHARD: u64 = 8;
         let wanted = std::thread::available_parallelism().map_or(4, usize::from) * 4;
-        let by_size = self.bytes / (self.item + OVERHEAD).saturating_mul(ITEMS_A_SHARD).max(1);
+        let largest = weight(0, self.item, self.decoded);
+        let by_size = self.bytes / largest.saturating_mul(ITEMS_A_SHARD);
         let by_count = self.entries / 32;
         let most = usize::try_from(by_size.min(by_count))
             .unwrap_or(usize::MAX)
@@ -167,11 +164,15 @@ mod tests {
     use crate::version::Version;
 
     fn memory(entries: u64, bytes: u64, item: u64) -> Memory {
+        decoding(entries, bytes, item, None)
+    }
+
+    fn decoding(entries: u64, bytes: u64, item: u64, decoded: Option<u64>) -> Memory {
         Memory::new(Limits {
             entries,
             bytes,
             item,
-            decoded: None,
+            decoded,
         })
         .unwrap()
     }
@@ -194,12 +195,26 @@ mod tests {
 
     #[test]
     fn the_largest_item_is_held_whatever_the_number_of_cores() {
-        let memory = memory(10_000, 16 << 20, 1 << 20);
-        let key = Key::from("large");
-        assert!(memory.upsert(&key, value(1, 1 << 20)));
-        assert!(memory.peek("large").is_some());
-        assert!(!memory.upsert(&key, value(2, (1 << 20) + 1)));
-        assert!(memory.peek("large").is_none(), "nothing older is left behind");
+        for decoded in [None, Some(1 << 10)] {
+            let memory = decoding(10_000, 16 << 20, 1 << 20, decoded);
+            let key = Key::from("large");
+            assert!(memory.upsert(&key, value(1, 1 << 20)));
+            assert!(memory.peek("large").is_some());
+            assert!(!memory.upsert(&key, value(2, (1 << 20) + 1)));
+            assert!(memory.peek("large").is_none(), "nothing older is left behind");
+        }
+    }
+
+    #[test]
+    fn what_is_decoded_counts_as_well() {
+        let memory = decoding(1 << 20, 1 << 20, 1 << 10, Some(100));
+        memory.upsert(&Key::from("value"), value(1, 50));
+        assert_eq!(memory.weight(), OVERHEAD + 5 + 2 * 50 + 100);
+        memory.clear();
+        // Nothing is decoded of what has no body.
+        let absent = Entry::new(Version::new(1), Body::Absent, 0, 1);
+        memory.upsert(&Key::from("absent"), Arc::new(absent));
+        assert_eq!(memory.weight(), OVERHEAD + 6);
     }
 
     // L2

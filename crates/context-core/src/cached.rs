@@ -52,7 +52,8 @@ use crate::{Context, Seq, Version};
 pub const CACHE_NAME: &str = "contextkeep-heads-1";
 
 /// Bytes that a head takes in the process beside those which it is decoded of, for
-/// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads.
+/// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads. A label takes 24 more, which are
+/// not in it; a head has 32 at most.
 pub const HEAD_BYTES: u64 = 2 * COUNTS + size_of::<Context>() as u64;
 /// The counts of an `Arc`: of the head's, and of its metadata's.
 const COUNTS: u64 = 2 * size_of::<usize>() as u64;

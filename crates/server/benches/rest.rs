@@ -11,20 +11,19 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/load.rs"]
+mod load;
 #[path = "support/usage.rs"]
 mod usage;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use contextkeep_test_support::figures::{median, ratio};
 use contextkeep_test_support::{PgCluster, locate};
-use tokio::time::Instant;
 
-use client::{Connection, Process};
+use client::{Connection, Process, post};
 
 const CLIENTS: usize = 64;
 const CONTEXTS: usize = 1000;
@@ -127,23 +126,13 @@ fn item() -> String {
     serde_json::json!({"role": "user", "content": words}).to_string()
 }
 
-fn post(address: &str, path: &str, body: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
 /// Appends by all clients, over so many contexts.
 async fn appends(processes: Processes, address: &str, contexts: usize) -> Appends {
-    let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let body = format!(r#"{{"items":[{}]}}"#, item());
-    let requests: Arc<Vec<Vec<u8>>> = Arc::new(
-        (0..contexts)
-            .map(|context| post(address, &format!("/v1/contexts/c{context}/items"), &body))
-            .collect(),
-    );
+    let path = |context| format!("/v1/contexts/c{context}/items");
+    let requests = (0..contexts)
+        .map(|context| post(address, &path(context), &body))
+        .collect();
     let used = || {
         [
             usage::of_tree(processes.database),
@@ -152,31 +141,14 @@ async fn appends(processes: Processes, address: &str, contexts: usize) -> Append
         ]
     };
     let before = used();
-    let begun = Instant::now();
-    let mut clients = Vec::new();
-    for client in 0..CLIENTS {
-        let mut connection = Connection::open(address).await;
-        let (over, done, requests) = (over.clone(), done.clone(), requests.clone());
-        clients.push(tokio::spawn(async move {
-            let mut at = client * 15;
-            while !over.load(Ordering::Relaxed) {
-                at = (at + 641) % requests.len();
-                connection.send(&requests[at]).await;
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
-    }
-    tokio::time::sleep(ROUND).await;
-    over.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.unwrap();
-    }
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let done = done.load(Ordering::Relaxed) as f64;
-    let rate = done / begun.elapsed().as_secs_f64();
+    let place = move |client, turn| (client * 15 + (turn + 1) * 641) % contexts;
+    let asked = load::ask(address, CLIENTS, ROUND, requests, place).await;
     let after = used();
-    let costs = [0, 1, 2].map(|whose| after[whose].saturating_sub(before[whose]).as_secs_f64() * 1e6 / done);
-    Appends { rate, costs }
+    let each = |used: Duration| used.as_secs_f64() * 1e6 / asked.answers;
+    Appends {
+        rate: asked.rate,
+        costs: [0, 1, 2].map(|whose| each(after[whose].saturating_sub(before[whose]))),
+    }
 }
 
 /// Waits until the search index has caught up, so that nobody works off the round before.

@@ -28,8 +28,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use contextkeep_test_support::figures::{self, median, ratio};
 
-use client::{Connection, Process};
-use load::request;
+use client::{Connection, Process, post};
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 7;
@@ -141,7 +140,7 @@ fn collected(folder: &Path, server: &Command, work: impl FnOnce(&str)) -> u64 {
 
 async fn repeat(address: &str, path: &str, requests: u64) {
     let mut connection = Connection::open(address).await;
-    let request = request(address, path);
+    let request = client::get(address, path);
     for _ in 0..requests {
         connection.send(&request).await;
     }
@@ -183,21 +182,14 @@ fn path(items: usize) -> String {
 /// Fills a context and reads its window until it comes from memory.
 async fn prepare(address: &str, items: usize) -> Vec<u8> {
     let mut connection = Connection::open(address).await;
-    let post = |path: &str, body: &str| {
-        format!(
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .into_bytes()
-    };
     let new = format!(r#"{{"id":"c{items}","agent_id":"a"}}"#);
-    connection.send(&post("/v1/contexts", &new)).await;
+    connection.send(&post(address, "/v1/contexts", &new)).await;
     let words = "the quick brown fox jumps over the lazy dog ".repeat(5);
     let item = serde_json::json!({"role": "user", "content": words});
     let body = serde_json::json!({"items": vec![item; items]}).to_string();
-    let append = post(&format!("/v1/contexts/c{items}/items"), &body);
+    let append = post(address, &format!("/v1/contexts/c{items}/items"), &body);
     connection.send(&append).await;
-    let window = request(address, &path(items));
+    let window = client::get(address, &path(items));
     for _ in 0..100 {
         let answer = connection.send(&window).await;
         if answer.contains("contextkeep-origin: l1") {

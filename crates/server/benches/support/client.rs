@@ -74,6 +74,20 @@ impl Drop for Process {
     }
 }
 
+/// A request for what is at this path.
+pub(crate) fn get(address: &str, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes()
+}
+
+/// A request with a body of JSON.
+pub(crate) fn post(address: &str, path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
 /// A client that costs next to nothing: it writes bytes that are there and looks for the end of an answer.
 pub(crate) struct Connection {
     stream: TcpStream,

@@ -4,7 +4,7 @@
 use contextkeep_test_support::{PgCluster, RedisNode};
 use serde_json::{Value, json};
 
-use super::client::{Connection, Process};
+use super::client::{self, Connection, Process};
 
 pub(crate) struct Cluster {
     database: PgCluster,
@@ -64,16 +64,11 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> Vec<u8> {
-        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.process.address).into_bytes()
+        client::get(&self.process.address, path)
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> Vec<u8> {
-        format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.process.address,
-            body.len()
-        )
-        .into_bytes()
+        client::post(&self.process.address, path, body)
     }
 
     /// How often statements that read contexts ran, by name.

@@ -8,35 +8,61 @@ use std::time::Duration;
 use axum::Router;
 use tokio::time::Instant;
 
-use super::client::Connection;
+use super::client::{Connection, get};
 
-pub(crate) fn request(address: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes()
+/// What clients were answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) answers: f64,
+    /// A second.
+    pub(crate) rate: f64,
 }
 
-/// Answers a second to as many clients as there are paths, each on a connection of its own that waits for its answer.
-pub(crate) async fn rate(address: &str, paths: &[String], round: Duration) -> f64 {
+/// So many clients, each on a connection of its own that waits for its answer. `place` says which of the requests a client
+/// sends in its turn, both from 0.
+pub(crate) async fn ask(
+    address: &str,
+    clients: usize,
+    round: Duration,
+    requests: Vec<Vec<u8>>,
+    place: impl Fn(usize, usize) -> usize + Copy + Send + 'static,
+) -> Asked {
     let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let requests: Arc<[Vec<u8>]> = requests.into();
     let begun = Instant::now();
-    let mut clients = Vec::new();
-    for path in paths {
+    let mut running = Vec::new();
+    for client in 0..clients {
         let mut connection = Connection::open(address).await;
-        let (over, done, request) = (over.clone(), done.clone(), request(address, path));
-        clients.push(tokio::spawn(async move {
-            while !over.load(Ordering::Relaxed) {
-                connection.send(&request).await;
+        let (over, done, requests) = (over.clone(), done.clone(), requests.clone());
+        running.push(tokio::spawn(async move {
+            for turn in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                connection.send(&requests[place(client, turn)]).await;
                 done.fetch_add(1, Ordering::Relaxed);
             }
         }));
     }
     tokio::time::sleep(round).await;
     over.store(true, Ordering::Relaxed);
-    for client in clients {
+    for client in running {
         client.await.unwrap();
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let done = done.load(Ordering::Relaxed) as f64;
-    done / begun.elapsed().as_secs_f64()
+    let answers = done.load(Ordering::Relaxed) as f64;
+    Asked {
+        answers,
+        rate: answers / begun.elapsed().as_secs_f64(),
+    }
+}
+
+/// Answers a second to as many clients as there are paths, each asking for one of them.
+pub(crate) async fn rate(address: &str, paths: &[String], round: Duration) -> f64 {
+    let requests = paths.iter().map(|path| get(address, path)).collect();
+    ask(address, paths.len(), round, requests, |client, _| client)
+        .await
+        .rate
 }
 
 /// Serves this and says where, as the server does.
