@@ -71,6 +71,12 @@ impl Answer {
         (self.origin == Origin::L1).then(|| Kept(Arc::clone(&self.entry)))
     }
 
+    /// Whether it is near its end, so that a read which may load would consider to refresh it: see
+    /// [`Policy::refresh_after`](crate::Policy::refresh_after).
+    pub fn is_aging(&self) -> bool {
+        self.at >= self.entry.span.early_from
+    }
+
     /// How long ago at most it was the newest. For an entry from the second level this is at least that.
     pub fn age(&self) -> Duration {
         self.entry.age(self.at)

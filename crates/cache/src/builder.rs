@@ -7,7 +7,7 @@ use crate::cache::Cache;
 use crate::clock::{Clock, TokioClock};
 use crate::engine::{Engine, Parts};
 use crate::error::{BuildError, Problem};
-use crate::memory::{Limits, Memory};
+use crate::memory::{Decoded, Limits, Memory};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::random::Random;
@@ -84,11 +84,11 @@ impl Builder {
     }
 
     /// For a cache that is read through a [`Typed`](crate::Typed): bytes that a decoded value takes beside those which it is
-    /// decoded of. Each value then counts with these, and with its own bytes once more, so that
-    /// [`max_bytes`](Self::max_bytes) bounds both. What is decoded counts nothing unless told.
-    pub fn decoded_size(mut self, bytes: u64) -> Self {
+    /// decoded of, and how many copies of those are in it. Each value then counts with both, so that
+    /// [`max_bytes`](Self::max_bytes) bounds what is decoded as well. That counts nothing unless told.
+    pub fn decoded_size(mut self, bytes: u64, copies: u64) -> Self {
         if let Some(limits) = &mut self.limits {
-            limits.decoded = Some(bytes);
+            limits.decoded = Some(Decoded { bytes, copies });
         }
         self
     }

@@ -149,11 +149,19 @@ impl<T: Send + Sync + 'static> Wake for Flight<T> {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let woken: Vec<Waker> = match &*lock(&self.state) {
-            State::Flying { wakers, .. } => wakers.iter().map(|(_, waker)| waker.clone()).collect(),
+        let (first, others): (Waker, Vec<Waker>) = match &*lock(&self.state) {
+            State::Flying { wakers, .. } => match wakers.as_slice() {
+                // Most loads have one who waits, and need no list.
+                [(_, first), others @ ..] => {
+                    let others = others.iter().map(|(_, waker)| waker.clone());
+                    (first.clone(), others.collect())
+                }
+                [] => return,
+            },
             State::Landed(_) => return,
         };
-        for waker in woken {
+        first.wake();
+        for waker in others {
             waker.wake();
         }
     }

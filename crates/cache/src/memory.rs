@@ -19,7 +19,7 @@ use crate::version::Key;
 pub(crate) struct Bytes {
     least: u64,
     /// See [`Limits::decoded`].
-    decoded: Option<u64>,
+    decoded: Option<Decoded>,
 }
 
 impl Weighter<Key, Arc<Entry>> for Bytes {
@@ -45,9 +45,24 @@ impl Lifecycle<Key, Arc<Entry>> for Leaving {
 }
 
 /// Bytes that an entry is accounted with, what is [decoded](Limits::decoded) of its body included.
-fn weight(key: usize, body: u64, decoded: Option<u64>) -> u64 {
-    let decoded = decoded.filter(|_| body > 0).map_or(0, |size| size + body);
-    key as u64 + body + decoded + OVERHEAD
+fn weight(key: usize, body: u64, decoded: Option<Decoded>) -> u64 {
+    let decoded = decoded.filter(|_| body > 0).map_or(0, |decoded| decoded.of(body));
+    decoded.saturating_add(key as u64 + body + OVERHEAD)
+}
+
+/// What a decoded value takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoded {
+    /// Beside the bytes that it is decoded of.
+    pub(crate) bytes: u64,
+    /// How often it has those.
+    pub(crate) copies: u64,
+}
+
+impl Decoded {
+    fn of(self, body: u64) -> u64 {
+        body.saturating_mul(self.copies).saturating_add(self.bytes)
+    }
 }
 
 /// How big the first level may get.
@@ -56,8 +71,8 @@ pub(crate) struct Limits {
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
     pub(crate) item: u64,
-    /// What a decoded value takes beside its own bytes, which it is counted with once more; none are decoded otherwise.
-    pub(crate) decoded: Option<u64>,
+    /// What a decoded value takes; none are decoded otherwise.
+    pub(crate) decoded: Option<Decoded>,
 }
 
 impl Limits {
@@ -167,7 +182,7 @@ mod tests {
         decoding(entries, bytes, item, None)
     }
 
-    fn decoding(entries: u64, bytes: u64, item: u64, decoded: Option<u64>) -> Memory {
+    fn decoding(entries: u64, bytes: u64, item: u64, decoded: Option<Decoded>) -> Memory {
         Memory::new(Limits {
             entries,
             bytes,
@@ -175,6 +190,10 @@ mod tests {
             decoded,
         })
         .unwrap()
+    }
+
+    const fn decoded(bytes: u64, copies: u64) -> Decoded {
+        Decoded { bytes, copies }
     }
 
     fn value(version: u64, bytes: usize) -> Arc<Entry> {
@@ -195,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_largest_item_is_held_whatever_the_number_of_cores() {
-        for decoded in [None, Some(1 << 10)] {
+        for decoded in [None, Some(decoded(1 << 10, 1)), Some(decoded(0, 3))] {
             let memory = decoding(10_000, 16 << 20, 1 << 20, decoded);
             let key = Key::from("large");
             assert!(memory.upsert(&key, value(1, 1 << 20)));
@@ -207,9 +226,9 @@ mod tests {
 
     #[test]
     fn what_is_decoded_counts_as_well() {
-        let memory = decoding(1 << 20, 1 << 20, 1 << 10, Some(100));
+        let memory = decoding(1 << 20, 1 << 20, 1 << 10, Some(decoded(100, 2)));
         memory.upsert(&Key::from("value"), value(1, 50));
-        assert_eq!(memory.weight(), OVERHEAD + 5 + 2 * 50 + 100);
+        assert_eq!(memory.weight(), OVERHEAD + 5 + 3 * 50 + 100);
         memory.clear();
         // Nothing is decoded of what has no body.
         let absent = Entry::new(Version::new(1), Body::Absent, 0, 1);

@@ -52,6 +52,8 @@ pub struct Found<V> {
     pub origin: Origin,
     /// See [`Answer::age`].
     pub age: Duration,
+    /// See [`Answer::is_aging`].
+    pub is_aging: bool,
     /// See [`Answer::keep`].
     pub kept: Option<Kept>,
 }
@@ -130,6 +132,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Typed<V, C> {
             version: answer.version(),
             origin: answer.origin(),
             age: answer.age(),
+            is_aging: answer.is_aging(),
             kept: answer.keep(),
         })
     }

@@ -23,6 +23,7 @@ mod port;
 mod ready;
 mod record;
 pub mod relay;
+mod shared;
 mod tails;
 #[cfg(test)]
 mod tests;
@@ -45,16 +46,20 @@ use crate::id::ContextKey;
 use crate::manager::Origin;
 use crate::session::{Consistency, Session, Stage, timed};
 use crate::store::{ContextStore, ItemQuery, Order, TailQuery};
-use crate::{Context, Seq, Version};
+use crate::{Context, Head, Seq, Version};
 
 /// The name of the cache of heads, which processes that share a second level have to agree on, whatever version they are:
 /// by it they hear of each other's changes.
 pub const CACHE_NAME: &str = "contextkeep-heads-1";
 
-/// Bytes that a head takes in the process beside those which it is decoded of, for
-/// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads. A label takes 24 more, which are
-/// not in it; a head has 32 at most.
-pub const HEAD_BYTES: u64 = 2 * COUNTS + size_of::<Context>() as u64;
+/// What a head takes in the process beside its bytes in the cache, for
+/// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads, with [`HEAD_COPIES`]. A label
+/// takes 24 bytes more, which are not in it; a head has 32 at most.
+pub const HEAD_BYTES: u64 = 2 * COUNTS + size_of::<Head>() as u64 + HEAD_BODY_BYTES;
+/// How often a head has its texts: in itself, and in what a face has written of it.
+pub const HEAD_COPIES: u64 = 2;
+/// Most bytes that a face may write of a head beside its texts. What has to be escaped in them is not in it.
+pub const HEAD_BODY_BYTES: u64 = 768;
 /// The counts of an `Arc`: of the head's, and of its metadata's.
 const COUNTS: u64 = 2 * size_of::<usize>() as u64;
 
@@ -227,7 +232,7 @@ impl Inner {
     }
 
     /// The head that was found, if the context is there.
-    fn there(&self, found: &Found<Context>) -> Result<Arc<Context>> {
+    fn there(&self, found: &Found<Head>) -> Result<Arc<Head>> {
         let context = found.value.as_ref().ok_or(Error::NotFound)?;
         match context.expires_at {
             // K5
@@ -237,7 +242,7 @@ impl Inner {
     }
 
     /// The head by the cache; `None` where the store has to be asked itself (K4).
-    async fn find(&self, key: &ContextKey, read: &Read) -> Option<Found<Context>> {
+    async fn find(&self, key: &ContextKey, read: &Read) -> Option<Found<Head>> {
         match timed(Stage::Cache, self.heads.get(key, read)).await {
             Ok(found) => Some(found),
             Err(error) => {

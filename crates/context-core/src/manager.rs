@@ -11,7 +11,7 @@ use crate::store::{
 };
 use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::truncate::Strategy;
-use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Version, Window, WindowRequest};
+use crate::{Context, ContextPatch, Head, NewContext, NewItem, Seq, Version, Window, WindowRequest};
 
 /// Where an answer came from (G7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,8 +108,14 @@ impl Truncation {
 pub trait ContextManager: Send + Sync + std::fmt::Debug {
     /// Creates a context, or finds the one that is there with the same fields.
     async fn create(&self, tenant: &TenantId, new: NewContext) -> Result<Answer<Created>>;
-    /// The head of a context.
-    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>>;
+    /// The head of a context. Shared, because whoever asks for the same version gets the same one.
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Arc<Head>>>;
+    /// As [`ContextManager::get`], if it can be answered without waiting for anything; `None` says nothing about whether
+    /// there is such a context.
+    fn get_ready(&self, key: &ContextKey) -> Option<Answer<Arc<Head>>> {
+        let _ = key;
+        None
+    }
     /// The heads of several contexts, in the order of `ids`; `None` where [`ContextManager::get`] would answer
     /// `NotFound`.
     async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>>;

@@ -10,13 +10,13 @@ use crate::id::{ContextId, ContextKey, TenantId};
 use crate::manager::{Answer, AppendRequest, ContextManager, TruncateRequest, Truncation};
 use crate::semantic::{Semantic, SemanticPage, SemanticQuery};
 use crate::settings::LimitSettings;
-use crate::standard::StandardContextManager;
+use crate::standard::{StandardContextManager, seen};
 use crate::store::{
     Appended, ContextPage, Created, ItemPage, ItemQuery, ListQuery, SearchPage, SearchQuery, StoreHealth,
 };
 use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{Window, WindowRequest};
-use crate::{Context, ContextPatch, NewContext, Seq, Version};
+use crate::{Context, ContextPatch, Head, NewContext, Seq, Version};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -55,8 +55,15 @@ impl ContextManager for OptimizedContextManager {
         self.standard.create(tenant, new).await
     }
 
-    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
-        self.standard.get(key).await
+    // As the standard manager, without a copy of its own for each reader.
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Arc<Head>>> {
+        let head = self.store.shared_head(key).await?;
+        Ok(seen(key, head.version, head))
+    }
+
+    fn get_ready(&self, key: &ContextKey) -> Option<Answer<Arc<Head>>> {
+        let head = self.store.head_ready(key)?;
+        Some(seen(key, head.version, head))
     }
 
     async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {

@@ -30,7 +30,7 @@ use crate::store::{
 };
 use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{Window, WindowRequest};
-use crate::{Context, ContextPatch, NewContext, Seq, Version};
+use crate::{Context, ContextPatch, Head, NewContext, Seq, Version};
 
 /// Comparisons that run at the same time (R3).
 const SHADOWS_MAX: usize = 16;
@@ -108,6 +108,11 @@ impl Rollout {
             failed: get(&self.counts.failed),
             skipped: get(&self.counts.skipped),
         }
+    }
+
+    /// Whether a context is read with all optimizations, and with nothing in the shadow.
+    fn is_all_on(&self, key: &ContextKey) -> bool {
+        self.all_on.load(Ordering::Acquire) || self.decide(key) == Decision::default()
     }
 
     fn decide(&self, key: &ContextKey) -> Decision {
@@ -274,9 +279,18 @@ impl ContextManager for RolloutContextManager {
         self.optimized.create(tenant, new).await
     }
 
-    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Arc<Head>>> {
+        // Without what only a shadow needs.
+        if self.rollout.is_all_on(key) {
+            return Session::planned(Plan::default(), self.optimized.get(key)).await;
+        }
         self.read(key, |manager, key| async move { manager.get(&key).await })
             .await
+    }
+
+    fn get_ready(&self, key: &ContextKey) -> Option<Answer<Arc<Head>>> {
+        let all_on = self.rollout.is_all_on(key);
+        all_on.then(|| self.optimized.get_ready(key)).flatten()
     }
 
     async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {
@@ -348,8 +362,8 @@ impl ContextManager for RolloutContextManager {
     }
 
     fn window_ready(&self, key: &ContextKey, request: &WindowRequest) -> Option<Answer<Arc<Window>>> {
-        let decision = self.rollout.decide(key);
-        (decision == Decision::default())
+        let all_on = self.rollout.is_all_on(key);
+        all_on
             .then(|| self.optimized.window_ready(key, request))
             .flatten()
     }

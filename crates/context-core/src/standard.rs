@@ -29,7 +29,7 @@ use crate::store::{
 use crate::summarising::off_the_reactor;
 use crate::summary::{PutSummary, Summary, SummaryRequest};
 use crate::window::{self, Window, WindowRequest};
-use crate::{Context, ContextPatch, NewContext, NewItem, Seq, Timestamp, Tokenizer, Version};
+use crate::{Context, ContextPatch, Head, NewContext, NewItem, Seq, Timestamp, Tokenizer, Version};
 
 /// Items read to find out what the smallest window would need.
 const MINIMUM_ITEMS: u32 = 512;
@@ -141,9 +141,9 @@ impl ContextManager for StandardContextManager {
         Ok(seen(&key, created.context.version, created))
     }
 
-    async fn get(&self, key: &ContextKey) -> Result<Answer<Context>> {
+    async fn get(&self, key: &ContextKey) -> Result<Answer<Arc<Head>>> {
         let context = self.store.head(key).await?;
-        Ok(seen(key, context.version, context))
+        Ok(seen(key, context.version, Arc::new(context.into())))
     }
 
     async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {

@@ -13,7 +13,7 @@ use contextkeep_cache::settings::CacheSettings;
 use contextkeep_cache::{Backplane, Cache, RemoteReach};
 use contextkeep_core::cached::relay::{Relay, RelayStatus};
 use contextkeep_core::cached::{
-    CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HEAD_BYTES, HeldLimits, HeldStats,
+    CACHE_NAME, CachedStore, ChangeFeed, FeedBackplane, HEAD_BYTES, HEAD_COPIES, HeldLimits, HeldStats,
 };
 use contextkeep_core::rollout::{Rollout, ShadowCounts};
 use contextkeep_core::{Clock, ContextStore};
@@ -187,7 +187,7 @@ fn heads(settings: &CacheSettings) -> contextkeep_cache::Builder {
     let bytes = memory.max_bytes.as_u64() * HEADS_SHARE / 100;
     builder
         .max_bytes(bytes.max(2))
-        .decoded_size(HEAD_BYTES)
+        .decoded_size(HEAD_BYTES, HEAD_COPIES)
         .max_item(memory.max_item_size.as_u64().min(bytes / 2))
 }
 

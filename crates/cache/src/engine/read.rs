@@ -38,7 +38,7 @@ impl Engine {
         if !read.fresh
             && let Some(answer) = self.hit(key, read)
         {
-            if answer.at >= answer.entry.span.early_from {
+            if answer.is_aging() {
                 self.refresh(&checked(key)?, &answer, read, loader);
             }
             return Ok(answer);

@@ -16,24 +16,26 @@ use super::record;
 use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::ContextStore;
-use crate::{Context, Version};
+use crate::{Context, Head, Version};
 
 /// Heads as `MessagePack`, see [`record`].
 #[derive(Debug)]
 pub(super) struct HeadCodec;
 
-impl Codec<Context> for HeadCodec {
-    fn encode(&self, context: &Context) -> Result<Bytes, LoadError> {
-        record::encode(context).map_err(|error| Arc::new(error) as LoadError)
+impl Codec<Head> for HeadCodec {
+    fn encode(&self, head: &Head) -> Result<Bytes, LoadError> {
+        record::encode(head).map_err(|error| Arc::new(error) as LoadError)
     }
 
-    fn decode(&self, bytes: &Bytes) -> Result<Context, LoadError> {
-        record::decode(bytes).map_err(|error| Arc::new(error) as LoadError)
+    fn decode(&self, bytes: &Bytes) -> Result<Head, LoadError> {
+        record::decode(bytes)
+            .map(Head::from)
+            .map_err(|error| Arc::new(error) as LoadError)
     }
 }
 
 pub(super) struct Heads {
-    typed: Typed<Context, HeadCodec>,
+    typed: Typed<Head, HeadCodec>,
     loader: Arc<dyn Loader>,
     store: Arc<dyn ContextStore>,
 }
@@ -60,7 +62,7 @@ impl Heads {
     }
 
     /// What the process holds itself.
-    pub(super) fn hit(&self, key: &ContextKey, read: &Read) -> Option<Found<Context>> {
+    pub(super) fn hit(&self, key: &ContextKey, read: &Read) -> Option<Found<Head>> {
         self.typed.get(self.name(key).as_str(), read).ok().flatten()
     }
 
@@ -68,20 +70,22 @@ impl Heads {
         &self,
         key: &ContextKey,
         read: &Read,
-    ) -> Result<Found<Context>, contextkeep_cache::Error> {
+    ) -> Result<Found<Head>, contextkeep_cache::Error> {
         let name = self.name(key);
         self.typed.get_or_load(name.as_str(), read, &self.loader).await
     }
 
     /// What the process holds, for going on from it.
-    pub(super) fn peek(&self, key: &ContextKey) -> Option<Arc<Context>> {
+    pub(super) fn peek(&self, key: &ContextKey) -> Option<Arc<Head>> {
         self.hit(key, &Read::new())?.value
     }
 
     /// For going on from, where the process holds nothing: what others have told, whatever its age.
-    pub(super) async fn told(&self, key: &ContextKey) -> Option<Arc<Context>> {
+    pub(super) async fn told(&self, key: &ContextKey) -> Option<Arc<Head>> {
         let (_, bytes) = self.cache().remote_value(self.name(key).as_str()).await?;
-        record::decode(&bytes).ok().map(Arc::new)
+        record::decode(&bytes)
+            .ok()
+            .map(|context| Arc::new(context.into()))
     }
 
     /// The heads of these, none of them below its floor; `None` if one could not be had so.
@@ -90,12 +94,12 @@ impl Heads {
         keys: &[ContextKey],
         floors: &[Version],
         read: &Read,
-    ) -> Option<Vec<Found<Context>>> {
+    ) -> Option<Vec<Found<Head>>> {
         let names: Vec<Name> = keys.iter().map(|key| self.name(key)).collect();
         let names: Vec<&str> = names.iter().map(Name::as_str).collect();
         let found = self.typed.get_many(&names, read, &self.loader).await;
-        let found: Vec<Found<Context>> = found.into_iter().collect::<Result<_, _>>().ok()?;
-        let reached = |(found, floor): (&Found<Context>, &Version)| found.version >= (*floor).into();
+        let found: Vec<Found<Head>> = found.into_iter().collect::<Result<_, _>>().ok()?;
+        let reached = |(found, floor): (&Found<Head>, &Version)| found.version >= (*floor).into();
         found.iter().zip(floors).all(reached).then_some(found)
     }
 

@@ -23,15 +23,7 @@ impl ContextStore for CachedStore {
     }
 
     async fn head(&self, key: &ContextKey) -> Result<Context> {
-        let inner = &*self.0;
-        let Some(read) = inner.reading(key) else {
-            return inner.store.head(key).await;
-        };
-        let Some(found) = inner.find(key, &read).await else {
-            return inner.store.head(key).await;
-        };
-        note(&found, origin_of(&found));
-        inner.there(&found).map(|head| Context::clone(&head))
+        self.shared_head(key).await.map(|head| Context::clone(&head))
     }
 
     async fn heads(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Vec<Option<Context>>> {

@@ -5,6 +5,7 @@ mod histories;
 mod nodes;
 mod ready;
 mod seated;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

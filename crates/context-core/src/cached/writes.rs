@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::session::{Session, Stage, carried, timed};
 use crate::store::{Append, Appended, Created, Replaced, SeqRange};
-use crate::{Context, ContextPatch, Item, NewContext, NewItem, Seq, Timestamp, Version};
+use crate::{Context, ContextPatch, Head, Item, NewContext, NewItem, Seq, Timestamp, Version};
 
 impl CachedStore {
     /// Runs a write to its end, in the session and the trace of its caller.
@@ -214,7 +214,7 @@ impl Inner {
         key: &ContextKey,
         items: &[NewItem],
         appended: &Appended,
-        told: Option<Arc<Context>>,
+        told: Option<Arc<Head>>,
     ) -> Change {
         self.derive(key, items, appended, told)
             .map_or(Change::Unknown(appended.version), |context| {
@@ -234,15 +234,17 @@ impl Inner {
         key: &ContextKey,
         items: &[NewItem],
         appended: &Appended,
-        told: Option<Arc<Context>>,
+        told: Option<Arc<Head>>,
     ) -> Option<Context> {
         let at = appended.at.filter(|_| !appended.replayed)?;
         let held = || {
             let tails = self.tails.as_ref()?;
-            tails.any(self.history(), key, |held| Some(Arc::new(held.context().clone())))
+            tails.any(self.history(), key, |held| {
+                Some(Arc::new(held.context().clone().into()))
+            })
         };
         // Which of them is at hand does not matter: a version is one state.
-        let is_before = |head: &Arc<Context>| head.version + 1 == appended.version;
+        let is_before = |head: &Arc<Head>| head.version + 1 == appended.version;
         let peeked = self.heads.peek(key).filter(is_before);
         let before = peeked.or_else(|| told.filter(is_before)).or_else(held)?;
         let tokens: u64 = items.iter().map(|item| u64::from(item.tokens)).sum();
@@ -279,10 +281,10 @@ impl Inner {
 }
 
 /// What others have told of some contexts, in their order.
-type Told = Vec<Option<Arc<Context>>>;
+type Told = Vec<Option<Arc<Head>>>;
 
 /// What has come by now: a write waits for nothing else than its commit.
-fn by_now(told: Option<JoinHandle<Told>>) -> impl Iterator<Item = Option<Arc<Context>>> {
+fn by_now(told: Option<JoinHandle<Told>>) -> impl Iterator<Item = Option<Arc<Head>>> {
     let told = told.and_then(|told| told.now_or_never()?.ok());
     told.unwrap_or_default().into_iter()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Context;
+use crate::Head;
 use crate::store::ItemPage;
 use crate::window::Window;
 
@@ -29,7 +29,7 @@ fn verdict(versions: (u64, u64), parts: &[(&'static str, bool)]) -> Verdict {
     different.map_or(Verdict::Same, |(what, _)| Verdict::Different(what))
 }
 
-impl Compare for Context {
+impl Compare for Arc<Head> {
     fn compare(&self, other: &Self) -> Verdict {
         verdict((self.version, other.version), &[("the head", self == other)])
     }

@@ -168,8 +168,8 @@ impl Ctx {
             }
             Command::Items { id, after, limit } => items(manager, &key(id), after, limit, limits).await,
             Command::Show { id } => {
-                let context = manager.get(&key(id)).await?.value;
-                output::print_json(&ContextBody::from(&context))
+                let head = manager.get(&key(id)).await?.value;
+                output::print_json(&ContextBody::from(&**head))
             }
             Command::List { agent, limit, cursor } => list(manager, &tenant, agent, limit, cursor).await,
             Command::Search {

@@ -1,18 +1,22 @@
 //! Contexts: create, list, read, change, delete, fork, truncate.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use contextkeep_core::store::ListQuery;
-use contextkeep_core::{Context, ContextId, Error, Invalid, Origin};
+use contextkeep_core::{Answer, Context, ContextId, Error, Head, Invalid, Origin};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{ContextBody, ContextList, CreateContext, Fork, PatchContext, Truncate, TruncationBody};
+use super::dto::{
+    ContextBody, ContextList, CreateContext, Fork, PatchContext, Truncate, TruncationBody, write,
+};
 use super::extract::{Body, Key, Params, if_match};
 use super::problem::{Problem, ProblemDocument};
-use super::{Answered, Rest, json, tagged};
+use super::{Answered, Rest, json, raw_with, tagged};
 use crate::auth::Principal;
 use crate::cursor;
 
@@ -119,11 +123,17 @@ fn parent(id: &str) -> Result<ContextId, Problem> {
 #[utoipa::path(get, path = "/v1/contexts/{id}", tag = "contexts", params(("id" = String, Path)),
     responses((status = 200, body = ContextBody<'_>), (status = "default", body = ProblemDocument<'_>, content_type = "application/problem+json")))]
 async fn get(State(rest): State<Rest>, Key(key): Key) -> Answered {
-    let context = rest.manager.get(&key).await?;
-    Ok(tagged(
-        json(StatusCode::OK, &ContextBody::from(&context.value), context.origin),
-        context.value.version,
-    ))
+    Ok(answer(HeaderMap::new(), &rest.manager.get(&key).await?))
+}
+
+/// The route above, for metrics.
+pub(super) const PATH: &str = "/v1/contexts/{id}";
+
+/// The answer of a read. `headers` is an empty map, which may have room.
+pub(super) fn answer<B: From<Bytes>>(headers: HeaderMap, answer: &Answer<Arc<Head>>) -> Response<B> {
+    // Whoever reads the same version from memory gets the same bytes.
+    let body = answer.value.get_or_write(write::context);
+    tagged(raw_with(headers, body, answer.origin), answer.value.version)
 }
 
 /// Change a context's head by a merge patch. `If-Match` makes it conditional.

@@ -1,30 +1,36 @@
-//! In front of the router: a window that is kept ready is answered here, everything else behind.
+//! In front of the router: heads, and windows that are kept ready, are answered here, everything else behind.
 //!
-//! Such an answer is a look into memory and a copy of nothing, and the way through the router costs more than that. What
-//! is answered here is what the route would have answered, and whatever is out of the ordinary is left to the route:
-//! another method, an odd path, a refusal, a parameter that does not parse.
+//! An answer from memory is a look and a copy of nothing, and the way through the router costs more than that; of a head
+//! from Redis it is a quarter. What is answered here is what the route would have answered, and whatever is out of the
+//! ordinary is left to the route: another method, an odd path, a parameter that does not parse.
+
+mod body;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response};
-use contextkeep_core::{ContextId, ContextKey};
-use futures_util::TryFutureExt as _;
+use axum::response::IntoResponse as _;
+use contextkeep_core::session::Session;
+use contextkeep_core::window::Format;
+use contextkeep_core::{ContextId, ContextKey, Head, Window};
 use futures_util::future::{Either, MapOk, Ready, ready};
-use hyper::body::{Frame, Incoming, SizeHint};
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 use tower::util::Oneshot;
 
+pub use self::body::FrontBody;
 use super::extract::Params;
-use super::middleware::{self, Guards};
+use super::middleware::{self, Guards, Passed};
+use super::problem::Problem;
 use super::request_id::{self, REQUEST_ID};
-use super::{Rest, window};
+use super::{Rest, contexts, window};
 use crate::session;
 use crate::telemetry::metrics::requests::{self, Requests};
 
@@ -39,6 +45,7 @@ struct Inner {
     rest: Rest,
     guards: Arc<Guards>,
     routes: Router,
+    heads: Arc<Requests>,
     windows: Arc<Requests>,
 }
 
@@ -49,6 +56,7 @@ impl Front {
             rest,
             guards,
             routes,
+            heads: requests::of_route(contexts::PATH),
             windows: requests::of_route(window::PATH),
         }))
     }
@@ -62,104 +70,167 @@ impl fmt::Debug for Front {
     }
 }
 
-/// The body of an answer.
-#[derive(Debug)]
-pub enum FrontBody {
-    /// All of it, unless it was taken.
-    Ready(Option<Bytes>),
-    /// What a route gives.
-    Routed(Body),
-}
-
-impl From<Bytes> for FrontBody {
-    fn from(bytes: Bytes) -> Self {
-        Self::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()))
-    }
-}
-
-impl hyper::body::Body for FrontBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match self.get_mut() {
-            Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Routed(body) => Pin::new(body).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Ready(bytes) => bytes.is_none(),
-            Self::Routed(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Ready(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Routed(body) => body.size_hint(),
-        }
-    }
-}
-
 type Answer = Response<FrontBody>;
 type Routed = MapOk<Oneshot<Router, Request<Incoming>>, fn(Response<Body>) -> Answer>;
+type Waiting = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
 impl hyper::service::Service<Request<Incoming>> for Front {
     type Response = Answer;
     type Error = Infallible;
-    type Future = Either<Ready<Result<Answer, Infallible>>, Routed>;
+    type Future = Either<Ready<Result<Answer, Infallible>>, Either<Waiting, Routed>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(response) = self.0.window(&mut request) {
-            return Either::Left(ready(Ok(response)));
+        if let Some(visit) = self.0.visit(&request) {
+            if let Some(found) = self.0.found(&visit) {
+                return Either::Left(ready(Ok(self.0.answer(&visit, &found, request.headers_mut()))));
+            }
+            // Whoever traces wants to know what is waited for, which the routes tell.
+            if matches!(visit.asked, Asked::Head) && self.0.rest.traces.is_none() {
+                let headers = emptied(request.headers_mut());
+                let head = self.clone().head(visit, headers).map(Ok);
+                return Either::Right(Either::Left(Box::pin(head)));
+            }
         }
         let routed: fn(Response<Body>) -> Answer = |response| response.map(FrontBody::Routed);
-        Either::Right(self.0.routes.clone().oneshot(request).map_ok(routed))
+        let routed = self.0.routes.clone().oneshot(request).map_ok(routed);
+        Either::Right(Either::Right(routed))
+    }
+}
+
+/// A request that may be answered here.
+struct Visit {
+    begun: Instant,
+    key: ContextKey,
+    asked: Asked,
+    session: Arc<Session>,
+    /// As the client named the request.
+    id: Option<HeaderValue>,
+}
+
+enum Asked {
+    Head,
+    Window(window::Asked),
+}
+
+impl Asked {
+    /// Of which context what is asked for.
+    fn by<B>(request: &Request<B>) -> Option<(ContextId, Self)> {
+        if request.method() != Method::GET {
+            return None;
+        }
+        let uri = request.uri();
+        let path = uri.path().strip_prefix("/v1/contexts/")?;
+        // A percent sign or a slash is not in the alphabet of ids.
+        match path.strip_suffix("/window") {
+            Some(id) => {
+                let id = ContextId::parse(id).ok()?;
+                Some((id, Self::Window(window::asked(Params::of(uri)).ok()?)))
+            }
+            None if uri.query().is_none() => Some((ContextId::parse(path).ok()?, Self::Head)),
+            None => None,
+        }
     }
 }
 
 impl Inner {
-    /// The answer, if it is ready; else the request is as it was.
-    fn window<B>(&self, request: &mut Request<B>) -> Option<Answer> {
-        let id = request
-            .uri()
-            .path()
-            .strip_prefix("/v1/contexts/")?
-            .strip_suffix("/window")?;
-        if request.method() != Method::GET || self.guards.is_full() {
-            return None;
-        }
+    fn visit<B>(&self, request: &Request<B>) -> Option<Visit> {
+        let (id, asked) = Asked::by(request)?;
         let begun = Instant::now();
         let principal = self.guards.gatekeeper.admit(request.headers()).ok()?;
-        // A percent sign or a slash is not in the alphabet of ids.
-        let key = ContextKey::new(principal.tenant.clone(), ContextId::parse(id).ok()?);
-        let asked = window::asked(Params::of(request.uri())).ok()?;
         let said = Said::by(request.headers());
-        let session = session::of(said.token, said.consistency).ok()?;
-        let ready = session.sync_scope(|| self.rest.manager.window_ready(&key, &asked.request))?;
-        let id = request_id::or_fresh(said.request_id);
-        let trace = self
-            .guards
-            .trace(&Method::GET, request.headers(), Some(window::PATH), begun);
-        let mut response = window::answer(emptied(request.headers_mut()), &ready, asked.format);
-        session::tell_with(&session, ready.value.written.token(), &mut response);
-        middleware::served(
-            &Method::GET,
-            window::PATH,
-            &self.windows,
-            &id,
+        Some(Visit {
             begun,
-            trace,
-            &response,
-        );
-        response.headers_mut().insert(REQUEST_ID, id);
-        Some(response)
+            key: ContextKey::new(principal.tenant.clone(), id),
+            asked,
+            session: session::of(said.token, said.consistency).ok()?,
+            id: said.request_id.cloned(),
+        })
     }
+
+    /// What is ready.
+    fn found(&self, visit: &Visit) -> Option<Found> {
+        if self.guards.is_full() {
+            return None;
+        }
+        let manager = &*self.rest.manager;
+        visit.session.sync_scope(|| match &visit.asked {
+            Asked::Head => manager.get_ready(&visit.key).map(Found::Head),
+            Asked::Window(asked) => {
+                let found = manager.window_ready(&visit.key, &asked.request)?;
+                Some(Found::Window(found, asked.format))
+            }
+        })
+    }
+
+    fn answer(&self, visit: &Visit, found: &Found, asked: &mut HeaderMap) -> Answer {
+        let (route, requests) = match found {
+            Found::Head(_) => (contexts::PATH, &self.heads),
+            Found::Window(..) => (window::PATH, &self.windows),
+        };
+        let trace = self.guards.trace(&Method::GET, asked, Some(route), visit.begun);
+        let headers = emptied(asked);
+        let (mut response, token) = match found {
+            Found::Head(head) => (contexts::answer(headers, head), head.value.token()),
+            Found::Window(window, format) => {
+                let token = window.value.written.token();
+                (window::answer(headers, window, *format), token)
+            }
+        };
+        session::tell_with(&visit.session, token, &mut response);
+        let passed = Passed {
+            method: &Method::GET,
+            route,
+            requests,
+            id: request_id::or_fresh(visit.id.as_ref()),
+            begun: visit.begun,
+            trace,
+            session: Some(&visit.session),
+        };
+        self.guards.served(passed, &mut response);
+        response
+    }
+
+    /// A head that is to be waited for.
+    async fn get(&self, visit: &Visit, headers: HeaderMap) -> Answer {
+        let refused = |problem: Problem| problem.into_response().map(FrontBody::Routed);
+        let Some(_permit) = self.guards.permit() else {
+            return refused(middleware::busy());
+        };
+        let limit = self.rest.settings.request_timeout;
+        let work = visit.session.scope(self.rest.manager.get(&visit.key));
+        let mut response = match middleware::within(limit, work).await {
+            Some(Ok(head)) => contexts::answer(headers, &head),
+            Some(Err(error)) => refused(error.into()),
+            None => return refused(middleware::late(limit)),
+        };
+        session::tell(&visit.session, &mut response);
+        response
+    }
+}
+
+impl Front {
+    /// As the route answers behind the guards.
+    async fn head(self, visit: Visit, headers: HeaderMap) -> Answer {
+        let Inner { guards, heads, .. } = &*self.0;
+        let mut response = self.0.get(&visit, headers).await;
+        let passed = Passed {
+            method: &Method::GET,
+            route: contexts::PATH,
+            requests: heads,
+            id: request_id::or_fresh(visit.id.as_ref()),
+            begun: visit.begun,
+            trace: None,
+            session: Some(&visit.session),
+        };
+        guards.served(passed, &mut response);
+        response
+    }
+}
+
+/// What is ready.
+enum Found {
+    Head(contextkeep_core::Answer<Arc<Head>>),
+    Window(contextkeep_core::Answer<Arc<Window>>, Format),
 }
 
 /// What a request says in headers of ours.

@@ -44,7 +44,7 @@ impl Guards {
     }
 
     /// The right to be served among `server.max_requests`.
-    fn permit(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) fn permit(&self) -> Option<SemaphorePermit<'_>> {
         self.permits.try_acquire().ok()
     }
 
@@ -93,63 +93,77 @@ async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next
         // In a box, so that a request that is not traced has no room for it in its future.
         Some(trace) => Box::pin(limit_traced(&guards, request, next, trace)).await,
     };
-    let trace_id = trace.as_ref().map(Trace::id);
+    let session = response.extensions_mut().remove::<Arc<Session>>();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let requests = requests::of_route(route);
-    let took = served(&method, route, &requests, &id, begun, trace, &response);
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    // These take as long as there is to read or to send.
-    if guards.rest.slow.is(took) && !matches!(route, "/v1/import" | "/v1/contexts/{id}/export") {
-        guards.rest.slow.tell(&slow::Request {
-            id: request_id::text(&id),
-            trace_id,
-            method: method.as_str(),
-            route,
-            status: response.status().as_u16(),
-            took,
-            session: response
-                .extensions()
-                .get::<Arc<Session>>()
-                .map(|session| &**session),
-        });
-    }
+    let passed = Passed {
+        method: &method,
+        route,
+        requests: &requests::of_route(route),
+        id,
+        begun,
+        trace,
+        session: session.as_deref(),
+    };
+    guards.served(passed, &mut response);
     response
 }
 
-/// Notes that a request was answered, and says how long it took. `requests` are those of the route.
-pub(super) fn served<B>(
-    method: &Method,
-    route: &str,
-    requests: &Requests,
-    id: &HeaderValue,
-    begun: Instant,
-    trace: Option<Trace>,
-    response: &Response<B>,
-) -> Duration {
-    let status = response.status();
-    // Paths carry ids and bodies carry conversations: neither is logged.
-    let took = begun.elapsed();
-    requests.served(method, status, took);
-    let duration_ms = took.as_secs_f64() * 1000.0;
-    let request_id = request_id::text(id);
-    let trace_id = trace.as_ref().map(|trace| display(trace.id()));
-    if let Some(trace) = trace {
-        let text = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
-        trace.answered(&Answered {
-            status,
-            code: text(&CODE),
-            origin: text(&ORIGIN),
-            request_id,
-        });
+/// A request that was answered.
+pub(super) struct Passed<'request> {
+    pub(super) method: &'request Method,
+    /// The path of its route.
+    pub(super) route: &'request str,
+    /// Those of the route.
+    pub(super) requests: &'request Requests,
+    pub(super) id: HeaderValue,
+    pub(super) begun: Instant,
+    pub(super) trace: Option<Trace>,
+    /// If it took long.
+    pub(super) session: Option<&'request Session>,
+}
+
+impl Guards {
+    /// Notes that a request was answered, and gives the answer its name.
+    pub(super) fn served<B>(&self, passed: Passed<'_>, response: &mut Response<B>) {
+        let Passed { method, route, .. } = passed;
+        let status = response.status();
+        // Paths carry ids and bodies carry conversations: neither is logged.
+        let took = passed.begun.elapsed();
+        passed.requests.served(method, status, took);
+        let duration_ms = took.as_secs_f64() * 1000.0;
+        let request_id = request_id::text(&passed.id);
+        let trace_id = passed.trace.as_ref().map(Trace::id);
+        if let Some(trace) = passed.trace {
+            let text = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+            trace.answered(&Answered {
+                status,
+                code: text(&CODE),
+                origin: text(&ORIGIN),
+                request_id,
+            });
+        }
+        let trace = trace_id.map(display);
+        if status.is_server_error() {
+            let code = response.headers().get(CODE);
+            let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
+            tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id, trace_id = trace, "request failed");
+        } else {
+            tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, trace_id = trace, "request served");
+        }
+        // These take as long as there is to read or to send.
+        if self.rest.slow.is(took) && !matches!(route, "/v1/import" | "/v1/contexts/{id}/export") {
+            self.rest.slow.tell(&slow::Request {
+                id: request_id,
+                trace_id,
+                method: method.as_str(),
+                route,
+                status: status.as_u16(),
+                took,
+                session: passed.session,
+            });
+        }
+        response.headers_mut().insert(REQUEST_ID, passed.id);
     }
-    if status.is_server_error() {
-        let code = response.headers().get(CODE);
-        let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
-        tracing::warn!(%method, route, status = status.as_u16(), code, duration_ms, request_id, trace_id, "request failed");
-    } else {
-        tracing::debug!(%method, route, status = status.as_u16(), duration_ms, request_id, trace_id, "request served");
-    }
-    took
 }
 
 /// As [`limit_requests`], with what it waits for kept for the trace, and the calls in it traced.
@@ -167,9 +181,7 @@ async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer
     }
     match guards.permit() {
         Some(_permit) => limit_time(guards, request, next).await,
-        None => Problem::new("busy", "as many requests as server.max_requests are being served")
-            .retry_after(1)
-            .into_response(),
+        None => busy().into_response(),
     }
 }
 
@@ -181,15 +193,24 @@ async fn limit_time(guards: &Guards, request: Request, next: Next) -> Answer {
     let limit = guards.rest.settings.request_timeout;
     match within(limit, gate(guards, request, next)).await {
         Some(response) => response,
-        None => Problem::new("timeout", format!("the request took longer than {limit:?}"))
-            .hint("repeat a write with the same Idempotency-Key")
-            .retry_after(1)
-            .into_response(),
+        None => late(limit).into_response(),
     }
 }
 
+/// For whom there is no [permit](Guards::permit).
+pub(super) fn busy() -> Problem {
+    Problem::new("busy", "as many requests as server.max_requests are being served").retry_after(1)
+}
+
+/// For who was not answered [within](within) the limit.
+pub(super) fn late(limit: Duration) -> Problem {
+    Problem::new("timeout", format!("the request took longer than {limit:?}"))
+        .hint("repeat a write with the same Idempotency-Key")
+        .retry_after(1)
+}
+
 /// As [`tokio::time::timeout`]: what is answered from memory arms no timer, and what waits is not polled again for one.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let (mut work, mut timer) = (pin!(work), pin!(None));
     poll_fn(|context| {
         if let Poll::Ready(done) = work.as_mut().poll(context) {

@@ -166,6 +166,10 @@ fn requests_over_the_limit_are_shed_and_health_is_not() {
     let shed = server.client().get("/v1/contexts");
     shed.problem(503, "busy");
     assert_eq!(shed.header("retry-after"), Some("1"));
+    // Heads have a way of their own.
+    let shed = server.client().get("/v1/contexts/c");
+    shed.problem(503, "busy");
+    assert_eq!(shed.header("retry-after"), Some("1"));
     server.assert_serves();
     held.remove(0).finish();
     eventually("a place is free again", || {

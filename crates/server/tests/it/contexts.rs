@@ -1,9 +1,11 @@
 //! Contexts over REST: create, list, read, change, delete, fork.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use crate::support::Server;
-use crate::support::http::Client;
+use crate::support::http::{Client, Response};
+use crate::support::{ACME, OTHER, Server, TWO_TENANTS};
 
 #[test]
 fn a_context_reads_back_as_it_was_created() {
@@ -312,4 +314,72 @@ fn a_context_truncates_itself_after_appends_and_says_by_which_strategy() {
         problem["hint"].as_str().unwrap().contains("none, oldest_first"),
         "{problem}"
     );
+}
+
+/// A head is answered in front of the router; with a question mark behind it the router answers.
+#[test]
+fn a_head_is_the_same_with_and_without_the_router() {
+    // From memory, and by a store that has to be waited for.
+    for config in [
+        "",
+        "context_manager: { cache: { in_memory: { enabled: false } } }\n",
+    ] {
+        let server = Server::with(&format!("{TWO_TENANTS}{config}"));
+        let client = server.client_with(ACME);
+        let new = r#"{"id":"c","agent_id":"a","description":"\"quoted\"\nüber","metadata":{ "z" : 1.0 },"labels":["x"]}"#;
+        client.post("/v1/contexts", new).ok();
+        client
+            .post("/v1/contexts", r#"{"id":"gone","agent_id":"a"}"#)
+            .ok();
+        assert_eq!(client.delete("/v1/contexts/gone").status, 204);
+        client.get("/v1/contexts/c").ok();
+        let seen = client
+            .get("/v1/contexts/c")
+            .header("contextkeep-token")
+            .unwrap()
+            .to_owned();
+        let asked: [&[(&str, &str)]; 8] = [
+            &[],
+            &[("contextkeep-token", &seen)],
+            &[("contextkeep-consistency", "strong")],
+            &[("contextkeep-consistency", "any"), ("contextkeep-token", &seen)],
+            &[("contextkeep-consistency", "sometimes")],
+            &[("contextkeep-token", "?")],
+            &[("x-request-id", "mine")],
+            &[("content-length", "2")],
+        ];
+        let clients = [
+            client,
+            server.client_with(OTHER),
+            server.client(),
+            server.client_with("nobody's"),
+        ];
+        let mut statuses = BTreeSet::new();
+        for (who, headers) in clients
+            .iter()
+            .flat_map(|who| asked.iter().map(move |headers| (who, headers)))
+        {
+            for id in ["c", "gone", "never", "no id!", "c%20d", ""] {
+                let path = format!("/v1/contexts/{}", id.replace(' ', "+"));
+                let body: &[u8] = if headers.contains(&("content-length", "2")) {
+                    b"{}"
+                } else {
+                    b""
+                };
+                let [front, routed] =
+                    [path.clone(), format!("{path}?")].map(|path| who.send("GET", &path, headers, body));
+                statuses.insert(front.status);
+                assert_eq!(said(&front), said(&routed), "{path} {headers:?} {config}");
+            }
+        }
+        assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [200, 401, 404, 422]);
+    }
+}
+
+/// An answer without what is another one for each request.
+fn said(response: &Response) -> (u16, String, Vec<(String, String)>) {
+    let mut headers = response.headers.clone();
+    headers.retain(|(name, value)| name != "date" && (name != "x-request-id" || value == "mine"));
+    headers.sort();
+    (response.status, response.text(), headers)
 }

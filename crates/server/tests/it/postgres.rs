@@ -133,6 +133,31 @@ fn a_server_waits_for_its_database_and_survives_its_absence() {
     assert_eq!(kept["id"], "c");
 }
 
+// With and without the router.
+#[test]
+#[ignore = "needs server binaries"]
+fn a_head_that_does_not_come_is_answered_timeout() {
+    let cluster = PgCluster::builder().start().unwrap();
+    let config = json!({
+        "server": {"request_timeout": "300ms"}, "context_manager": {"database": {"dsn": cluster.primary().dsn()}}
+    });
+    let server = Start::with(&config.to_string()).up(Folder::Own(folder()));
+    let client = server.client();
+    eventually("the server is ready", || {
+        (client.get("/readyz").status == 200).then_some(())
+    });
+    client.get("/v1/contexts/c").problem(404, "not_found");
+    cluster.primary().freeze().unwrap();
+    let told = ["/v1/contexts/never", "/v1/contexts/never?"].map(|path| {
+        let answer = client.get(path);
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        answer.problem(503, "timeout")["detail"].clone()
+    });
+    cluster.primary().thaw().unwrap();
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0], "the request took longer than 300ms");
+}
+
 /// What a client sees of an installation.
 fn shown(client: &Client) -> [Value; 4] {
     [

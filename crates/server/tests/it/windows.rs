@@ -227,4 +227,20 @@ fn a_slow_request_has_a_line_in_the_log_with_where_its_time_went() {
         assert!(!log.contains("how is day"), "the log holds no content");
         Some(())
     });
+    // A head that is waited for, on its way in front of the routes.
+    client.get("/v1/contexts/never").problem(404, "not_found");
+    eventually("the read is in the log", || {
+        let log = server.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let line =
+            lines.find(|line| line["message"] == "slow request" && line["route"] == "/v1/contexts/{id}")?;
+        assert_eq!(
+            (&line["status"], &line["method"]),
+            (&json!(404), &json!("GET")),
+            "{line}"
+        );
+        Some(())
+    });
 }

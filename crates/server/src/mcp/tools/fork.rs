@@ -58,7 +58,7 @@ pub(super) async fn run(mut call: Call<'_>) -> Result<Reply, Fault> {
     let key = call.key(&arguments.id)?;
     let agent_id = match arguments.agent_id {
         Some(agent_id) => agent_id,
-        None => call.manager.get(&key).await?.value.agent_id,
+        None => call.manager.get(&key).await?.value.agent_id.clone(),
     };
     let new_id = arguments.new_id.as_deref();
     let new = NewContext {

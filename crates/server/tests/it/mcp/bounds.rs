@@ -9,8 +9,8 @@ use contextkeep_core::store::{
 };
 use contextkeep_core::summary::{PutSummary, Summary, SummaryRequest};
 use contextkeep_core::{
-    Answer, AppendRequest, Context, ContextId, ContextKey, ContextManager, ContextPatch, NewContext, Result,
-    Seq, TenantId, TruncateRequest, Truncation, Version, Window, WindowRequest,
+    Answer, AppendRequest, Context, ContextId, ContextKey, ContextManager, ContextPatch, Head, NewContext,
+    Result, Seq, TenantId, TruncateRequest, Truncation, Version, Window, WindowRequest,
 };
 use contextkeep_server::mcp::McpSettings;
 use serde_json::json;
@@ -228,7 +228,7 @@ impl ContextManager for Stuck {
     async fn create(&self, _: &TenantId, _: NewContext) -> Result<Answer<Created>> {
         self.forever().await
     }
-    async fn get(&self, _: &ContextKey) -> Result<Answer<Context>> {
+    async fn get(&self, _: &ContextKey) -> Result<Answer<Arc<Head>>> {
         self.forever().await
     }
     async fn get_many(&self, _: &TenantId, _: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {
