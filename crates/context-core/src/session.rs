@@ -28,7 +28,9 @@ use crate::manager::Origin;
 use self::spent::Spent;
 
 pub use self::spent::Stage;
-pub(crate) use self::spent::{spent, timed};
+#[cfg(any(test, feature = "postgres"))]
+pub(crate) use self::spent::spent;
+pub(crate) use self::spent::timed;
 pub use self::stages::{StageSpan, Stages};
 #[cfg(feature = "cache")]
 pub(crate) use self::token::Name;

@@ -59,7 +59,7 @@ impl Cold {
     }
 }
 
-/// One end: its items as `MessagePack`, by LZ4.
+/// One end: its items by postcard, by LZ4.
 #[derive(Debug)]
 struct Frozen {
     history: u64,
@@ -88,7 +88,7 @@ impl Frozen {
             before,
         } = held.parts();
         let records: Vec<Record<'_>> = kept.iter().chain(run).map(Record::of).collect();
-        let items = rmp_serde::to_vec(&records).ok()?;
+        let items = postcard::to_allocvec(&records).ok()?;
         Some(Self {
             history,
             context: context.clone(),
@@ -101,7 +101,7 @@ impl Frozen {
 
     fn thaw(&self) -> Option<Held> {
         let items = lz4_flex::decompress(&self.bytes, self.length).ok()?;
-        let records: Vec<Record<'_>> = rmp_serde::from_slice(&items).ok()?;
+        let records: Vec<Record<'_>> = postcard::from_bytes(&items).ok()?;
         let mut items = records.into_iter().map(Record::item);
         let kept = items.by_ref().take(self.kept).collect::<Option<Vec<Item>>>()?;
         let run = items.collect::<Option<_>>()?;

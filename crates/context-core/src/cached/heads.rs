@@ -18,7 +18,7 @@ use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::ContextStore;
 use crate::{Context, Head, Version};
 
-/// Heads as `MessagePack`, see [`record`].
+/// Heads as bytes, see [`record`].
 #[derive(Debug)]
 pub(super) struct HeadCodec;
 

@@ -1,4 +1,4 @@
-//! Heads as bytes for the cache: a byte for the format, then `MessagePack`, fields in order and without their names.
+//! Heads as bytes for the cache: a byte for the format, then postcard's encoding: fields in order, without names or types.
 //!
 //! Processes of different formats share a cache, so that each hears of the others' changes; a head that one cannot read it
 //! asks the store for (K4).
@@ -14,8 +14,8 @@ use crate::id::ContextId;
 use crate::truncate::AutoTruncation;
 use crate::{Context, Timestamp, Tokenizer};
 
-/// Goes up with each change of [`Record`]. Formats that were never released: 0x7B, which was JSON.
-const FORMAT: u8 = 2;
+/// Goes up with each change of [`Record`]. Formats that were never released: 0x7B, which was JSON, and 2, `MessagePack`.
+const FORMAT: u8 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Record<'bytes> {
@@ -72,7 +72,7 @@ pub(super) fn encode(context: &Context) -> Result<Bytes> {
     };
     let mut bytes = Vec::with_capacity(512 + context.metadata.as_str().len());
     bytes.push(FORMAT);
-    rmp_serde::encode::write(&mut bytes, &record)
+    let bytes = postcard::to_extend(&record, bytes)
         .map_err(|error| Error::internal(format!("a head for the cache: {error}")))?;
     // What is kept is no larger than what it is weighed with.
     Ok(Bytes::from(bytes.into_boxed_slice()))
@@ -88,7 +88,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
         }
         None => return Err(damaged("is empty")),
     };
-    let record: Record<'_> = rmp_serde::from_slice(record).map_err(|error| damaged(&error.to_string()))?;
+    let (record, rest): (Record<'_>, _) =
+        postcard::take_from_bytes(record).map_err(|error| damaged(&error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(damaged(&format!("has {} bytes too many", rest.len())));
+    }
     let owned = |text: Option<&str>| text.map(str::to_owned);
     Ok(Context {
         id: ContextId::parse(record.id)?,
@@ -160,12 +164,18 @@ mod tests {
                 "{length} bytes were understood"
             );
         }
+        let longer = [&bytes[..], b"\x00"].concat();
+        // A text that is not UTF-8, and a list longer than what follows.
+        let garbled = [&bytes[..2], b"\xff", &bytes[3..]].concat();
+        let endless = [FORMAT, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
         for bad in [
             &b"{}"[..],
             b"[]",
             b"\x00",
             b"\x02\x90",
-            b"\x02\xdc\x00\x15",
+            &endless,
+            &longer,
+            &garbled,
             &bytes[1..],
         ] {
             assert!(decode(bad).is_err(), "{bad:?} was understood");
