@@ -1,7 +1,7 @@
 //! In front of the router: heads, and windows that are kept ready, are answered here, everything else behind.
 //!
-//! An answer from memory is a look and a copy of nothing, and the way through the router costs more than that; of a head
-//! from Redis it is a quarter. What is answered here is what the route would have answered, and whatever is out of the
+//! An answer from memory is a look and a copy of nothing, and the way through the router costs more than that; for a head
+//! that is waited for it is much beside the waiting. What is answered here is what the route would have answered, and whatever is out of the
 //! ordinary is left to the route: another method, an odd path, a parameter that does not parse.
 
 mod body;
@@ -33,6 +33,7 @@ use super::request_id::{self, REQUEST_ID};
 use super::{Rest, contexts, window};
 use crate::session;
 use crate::telemetry::metrics::requests::{self, Requests};
+use crate::telemetry::traces::Trace;
 
 /// Largest map of a request's headers that is used again for an answer's: a connection keeps the map that it was sent.
 const HEADERS_MAX: usize = 16;
@@ -107,6 +108,25 @@ struct Visit {
     id: Option<HeaderValue>,
 }
 
+impl Visit {
+    fn passed<'visit>(
+        &'visit self,
+        route: &'visit str,
+        requests: &'visit Requests,
+        trace: Option<Trace>,
+    ) -> Passed<'visit> {
+        Passed {
+            method: &Method::GET,
+            route,
+            requests,
+            id: request_id::or_fresh(self.id.as_ref()),
+            begun: self.begun,
+            trace,
+            session: Some(&self.session),
+        }
+    }
+}
+
 enum Asked {
     Head,
     Window(window::Asked),
@@ -177,16 +197,8 @@ impl Inner {
             }
         };
         session::tell_with(&visit.session, token, &mut response);
-        let passed = Passed {
-            method: &Method::GET,
-            route,
-            requests,
-            id: request_id::or_fresh(visit.id.as_ref()),
-            begun: visit.begun,
-            trace,
-            session: Some(&visit.session),
-        };
-        self.guards.served(passed, &mut response);
+        self.guards
+            .served(visit.passed(route, requests, trace), &mut response);
         response
     }
 
@@ -213,16 +225,7 @@ impl Front {
     async fn head(self, visit: Visit, headers: HeaderMap) -> Answer {
         let Inner { guards, heads, .. } = &*self.0;
         let mut response = self.0.get(&visit, headers).await;
-        let passed = Passed {
-            method: &Method::GET,
-            route: contexts::PATH,
-            requests: heads,
-            id: request_id::or_fresh(visit.id.as_ref()),
-            begun: visit.begun,
-            trace: None,
-            session: Some(&visit.session),
-        };
-        guards.served(passed, &mut response);
+        guards.served(visit.passed(contexts::PATH, heads, None), &mut response);
         response
     }
 }

@@ -118,7 +118,7 @@ pub(super) struct Passed<'request> {
     pub(super) id: HeaderValue,
     pub(super) begun: Instant,
     pub(super) trace: Option<Trace>,
-    /// If it took long.
+    /// Where the time went, if it took long.
     pub(super) session: Option<&'request Session>,
 }
 

@@ -320,9 +320,12 @@ fn a_context_truncates_itself_after_appends_and_says_by_which_strategy() {
 #[test]
 fn a_head_is_the_same_with_and_without_the_router() {
     // From memory, and by a store that has to be waited for.
-    for config in [
-        "",
-        "context_manager: { cache: { in_memory: { enabled: false } } }\n",
+    for (config, origin) in [
+        ("", "l1"),
+        (
+            "context_manager: { cache: { in_memory: { enabled: false } } }\n",
+            "primary",
+        ),
     ] {
         let server = Server::with(&format!("{TWO_TENANTS}{config}"));
         let client = server.client_with(ACME);
@@ -333,11 +336,9 @@ fn a_head_is_the_same_with_and_without_the_router() {
             .ok();
         assert_eq!(client.delete("/v1/contexts/gone").status, 204);
         client.get("/v1/contexts/c").ok();
-        let seen = client
-            .get("/v1/contexts/c")
-            .header("contextkeep-token")
-            .unwrap()
-            .to_owned();
+        let read = client.get("/v1/contexts/c");
+        assert_eq!(read.header("contextkeep-origin"), Some(origin));
+        let seen = read.header("contextkeep-token").unwrap().to_owned();
         let asked: [&[(&str, &str)]; 8] = [
             &[],
             &[("contextkeep-token", &seen)],
