@@ -1,25 +1,28 @@
-//! `cargo xtask features`: each leaf crate is clean without features, and with each of them alone.
+//! `cargo xtask features`: each crate that others take is clean without features, and with each of them alone.
 
 use anyhow::{Context, Result};
 
-use crate::{sh, standalone::LEAVES};
+use crate::sh;
+
+/// The crates that other services take one by one.
+const CRATES: [&str; 4] = ["config", "cache", "resilience", "context-core"];
 
 /// Arguments of `cargo xtask features`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only this leaf crate
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(LEAVES))]
-    leaf: Option<String>,
+    /// Only this crate
+    #[arg(value_name = "CRATE", value_parser = clap::builder::PossibleValuesParser::new(CRATES))]
+    only: Option<String>,
 }
 
-/// Lints each leaf, or the one that was asked for.
+/// Lints each crate, or the one that was asked for.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let metadata = sh::metadata()?;
-    for leaf in LEAVES
+    for name in CRATES
         .iter()
-        .filter(|leaf| args.leaf.as_deref().is_none_or(|only| only == **leaf))
+        .filter(|name| args.only.as_deref().is_none_or(|only| only == **name))
     {
-        let package = format!("contextkeep-{leaf}");
+        let package = format!("contextkeep-{name}");
         let features = of(&metadata, &package).with_context(|| format!("there is no {package}"))?;
         for feature in std::iter::once("").chain(features) {
             let mut clippy = sh::command(

@@ -53,6 +53,7 @@ impl JsonObject {
     }
 
     /// For text that a store returns, which was parsed on its way in.
+    #[cfg(any(feature = "cache", feature = "embedded", feature = "postgres"))]
     pub(crate) fn trusted(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }

@@ -82,6 +82,13 @@ impl ContextManagerFactory {
         (manager, choice)
     }
 
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(
+            clippy::redundant_clone,
+            reason = "the optimized manager has some of it as well"
+        )
+    )]
     fn choose(self) -> (SharedManager, Choice) {
         let background = self
             .background

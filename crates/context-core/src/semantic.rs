@@ -10,6 +10,7 @@
 //!   did not bring to its end another does again when the lease is over.
 //! - **V5** A search is exact over what it looks at, the newest items first, and says so when it did not look at all.
 
+#[cfg(any(feature = "embedded", feature = "postgres", test, feature = "test-util"))]
 mod best;
 mod embedder;
 mod feeding;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+#[cfg(any(feature = "embedded", feature = "postgres", test, feature = "test-util"))]
 #[cfg(any(feature = "embedded", feature = "postgres", test, feature = "test-util"))]
 pub(crate) use self::best::Best;
 pub use self::embedder::{Embedder, Fault};

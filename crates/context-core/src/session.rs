@@ -223,6 +223,7 @@ impl Session {
     }
 
     /// Which optimizations the present session's reads may use. Outside of every session: all.
+    #[cfg(any(feature = "cache", feature = "postgres"))]
     pub(crate) fn current_plan() -> Plan {
         CURRENT.try_with(|session| session.plan).unwrap_or_default()
     }

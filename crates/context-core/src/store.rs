@@ -313,6 +313,7 @@ pub struct TailQuery {
 
 impl TailQuery {
     /// What is answered where the bodies of what is kept before the run are more than allowed.
+    #[cfg(any(feature = "embedded", feature = "postgres", test, feature = "test-util"))]
     pub(crate) fn kept_too_large(&self, bytes: u64) -> Error {
         Error::TooLarge {
             what: "what every window of the context holds, its instructions and pinned items, in bytes"

@@ -77,6 +77,7 @@ impl Tokenizer {
     }
 
     /// Reads the name that a stored context bears. There may be nothing to count with: see [`Tokenizer::require`].
+    #[cfg(any(feature = "cache", feature = "embedded", feature = "postgres"))]
     pub(crate) fn stored(name: &str) -> Option<Self> {
         let known = Self::ALL.into_iter().find(|tokenizer| tokenizer.as_str() == name);
         known.or_else(|| Named::stored(name).map(Self::Named))

@@ -126,7 +126,10 @@ impl Writer {
     }
 
     /// How often a transaction found that another process had committed since the one before it.
-    #[cfg(feature = "cache")]
+    #[cfg_attr(
+        not(feature = "cache"),
+        expect(dead_code, reason = "only who caches has to know")
+    )]
     pub(super) fn foreign(&self) -> u64 {
         self.foreign.load(Ordering::Acquire)
     }

@@ -10,8 +10,8 @@ use secrecy::SecretString;
 use super::*;
 use crate::clock::ManualClock;
 use crate::id::{ContextKey, TenantId};
-use crate::store::{ContextStore, Retention, SearchQuery};
-use crate::{ContextPatch, NewContext, Version};
+use crate::store::{ContextStore, SearchQuery};
+use crate::{ContextPatch, NewContext};
 
 #[cfg(feature = "embedded")]
 mod adopting;

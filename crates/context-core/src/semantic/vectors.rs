@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Direction, Vector};
+use crate::Seq;
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::store::{Hit, SearchQuery};
-use crate::{Seq, Timestamp};
 
 /// What made a vector. Two that differ in anything are two models.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,8 +134,8 @@ impl NearestQuery {
     /// The bounds of the filter by time, in microseconds: from the first to before the second.
     #[cfg(any(feature = "embedded", feature = "postgres"))]
     pub(crate) fn times(&self) -> (i64, i64) {
-        let since = self.search.since.map_or(i64::MIN, Timestamp::as_micros);
-        let until = self.search.until.map_or(i64::MAX, Timestamp::as_micros);
+        let since = self.search.since.map_or(i64::MIN, crate::Timestamp::as_micros);
+        let until = self.search.until.map_or(i64::MAX, crate::Timestamp::as_micros);
         (since, until)
     }
 }

@@ -60,6 +60,7 @@ impl Flag {
     pub const SHADOW: Self = Self::Named(Switch::Shadow);
 
     /// Whether a context with this place among a hundred uses it.
+    #[cfg(feature = "cache")]
     pub(crate) fn takes(self, place: u8) -> bool {
         match self {
             Self::Named(switch) => switch == Switch::On,

@@ -74,6 +74,7 @@ impl Named {
     }
 
     /// One of this name, whether it can be counted with or not; `None` if it can't be a name, or there are too many.
+    #[cfg(any(feature = "cache", feature = "embedded", feature = "postgres"))]
     pub(super) fn stored(name: &str) -> Option<Self> {
         if let Some(named) = find(&NAMES.read().unwrap_or_else(PoisonError::into_inner), name) {
             return Some(named);

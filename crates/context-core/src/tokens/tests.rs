@@ -106,7 +106,9 @@ mod corpus {
     struct Entry {
         kind: String,
         text: String,
+        #[cfg(feature = "tokenizers")]
         o200k: u32,
+        #[cfg(feature = "tokenizers")]
         cl100k: u32,
         claude: u32,
         gemini: u32,

@@ -1,6 +1,7 @@
 //! What is told of changes.
 
 use super::*;
+use crate::Version;
 use crate::cached::Changes;
 
 fn known(changes: Changes) -> Vec<(ContextKey, Version)> {

@@ -7,10 +7,11 @@ use contextkeep_test_support::Proxy;
 use contextkeep_test_support::eventually_async;
 
 use super::*;
-use crate::Timestamp;
 use crate::cached::relay::{Outbox, Relay};
 use crate::cached::{CachedStore, HeldLimits};
 use crate::session::{Consistency, Session, Token};
+use crate::store::Retention;
+use crate::{Timestamp, Version};
 
 pub(super) const SOON: Duration = Duration::from_secs(15);
 /// What is cached lives this long at most.

@@ -6,6 +6,7 @@ use contextkeep_test_support::eventually_async;
 use super::history::{Naming, append_of, create, key};
 use super::relaying::{Node, SOON, redis, sql};
 use super::*;
+use crate::Version;
 use crate::manager::Origin;
 use crate::session::{Consistency, Session, Token};
 
