@@ -335,13 +335,17 @@ pub fn front(
         draining,
     };
     // Requests in flight end with the connections that carry them, so nothing has to break them off.
-    let mcp = mcp::service(
+    let mcp_service = mcp::service(
         parts.manager.clone(),
         config.context_manager.limits.clone(),
         &config.mcp,
         CancellationToken::new(),
     );
-    rest::front(rest.into(), gatekeeper, Router::new().nest("/mcp", mcp))
+    rest::front(
+        rest.into(),
+        gatekeeper,
+        Router::new().nest(mcp::PATH, mcp_service),
+    )
 }
 
 async fn listen(config: &AppConfig) -> anyhow::Result<TcpListener> {

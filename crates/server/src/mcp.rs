@@ -39,6 +39,9 @@ pub use fault::CODES;
 pub use settings::McpSettings;
 pub use stdio::{serve_stdio, serve_streams};
 
+/// The path of the endpoint over HTTP.
+pub(crate) const PATH: &str = "/mcp";
+
 /// Tools, resource templates and prompts as clients see them, for the generated reference.
 pub fn describe() -> serde_json::Value {
     serde_json::json!({

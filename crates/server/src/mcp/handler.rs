@@ -90,7 +90,7 @@ impl Handler {
         // What the name is worth is settled: it is one of ours.
         let trace = extension::<Calls>(context)
             .zip(tools::find(&request.name))
-            .and_then(|(calls, tool)| calls.begin(tool.name.clone()));
+            .and_then(|(calls, tool)| calls.begin(tool.name.clone(), context.meta.get_traceparent()));
         let work = self.bounded(context, async { Ok(work.await?.into_result()?) });
         let outcome = match &trace {
             None => work.await,

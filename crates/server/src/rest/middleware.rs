@@ -22,10 +22,10 @@ use super::problem::{CODE, Problem};
 use super::request_id::{self, REQUEST_ID};
 use super::{ORIGIN, Rest};
 use crate::auth::Gatekeeper;
-use crate::session;
 use crate::telemetry::metrics::requests::{self, Requests};
 use crate::telemetry::slow;
 use crate::telemetry::traces::{Answered, Trace};
+use crate::{mcp, session};
 
 /// What every request passes.
 pub(super) struct Guards {
@@ -77,7 +77,7 @@ pub(super) fn around(routes: Router, guards: Arc<Guards>) -> Router {
 
 type Answer = Response<Body>;
 
-async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next) -> Answer {
+async fn observe(State(guards): State<Arc<Guards>>, mut request: Request, next: Next) -> Answer {
     let id = request_id::of(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -88,6 +88,11 @@ async fn observe(State(guards): State<Arc<Guards>>, request: Request, next: Next
         route.as_ref().map(MatchedPath::as_str),
         begun,
     );
+    if let (None, Some(traces)) = (&trace, &guards.rest.traces)
+        && request.uri().path().starts_with(mcp::PATH)
+    {
+        request.extensions_mut().insert(traces.calls_of_others());
+    }
     let mut response = match &trace {
         None => limit_requests(&guards, request, next).await,
         // In a box, so that a request that is not traced has no room for it in its future.
@@ -234,7 +239,7 @@ async fn gate(guards: &Guards, mut request: Request, next: Next) -> Answer {
     match guards.gatekeeper.admit(request.headers()) {
         Ok(principal) => {
             request.extensions_mut().insert(principal.clone());
-            if request.uri().path().starts_with("/mcp") {
+            if request.uri().path().starts_with(mcp::PATH) {
                 // Its endpoint looks for a session itself: without the headers there is none.
                 next.run(request).await
             } else {

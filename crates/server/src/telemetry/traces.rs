@@ -42,6 +42,8 @@ use crate::telemetry::allowance::Allowance;
 
 /// The header that continues a trace.
 const TRACEPARENT: &str = "traceparent";
+/// Longest one that is looked at; those of later versions may be longer than today's 55.
+const TRACEPARENT_BYTES_MAX: usize = 256;
 /// Largest reply of a collector that is read.
 const REPLY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -132,7 +134,7 @@ impl Traces {
         headers: &HeaderMap,
         is_let_in: impl FnOnce() -> bool,
     ) -> Option<trace::Root> {
-        let parent = self.parent(headers);
+        let parent = only(headers).and_then(|text| self.parent(text));
         let is_sampled = match &parent {
             Some(parent) if self.follow_parent => parent.is_sampled(),
             _ => self.is_drawn(),
@@ -140,9 +142,14 @@ impl Traces {
         (is_sampled && is_let_in()).then(|| self.root(parent)).flatten()
     }
 
-    /// What the calls of a client on standard input and output are traced by, each drawn by itself.
+    /// What the calls of a client on standard input and output are traced by.
     pub(crate) fn calls(self: &Arc<Self>) -> Calls {
         Calls::drawn(self.clone())
+    }
+
+    /// What the calls in a request are traced by that is not traced itself.
+    pub(crate) fn calls_of_others(self: &Arc<Self>) -> Calls {
+        Calls::asked(self.clone())
     }
 
     /// Whether the ratio says so. Drawn by ids of our own: a caller could choose one that is always traced.
@@ -166,16 +173,13 @@ impl Traces {
         })
     }
 
-    fn parent(&self, headers: &HeaderMap) -> Option<SpanContext> {
-        // Two of them are none, and costs nothing to find out where there is none.
-        let mut all = headers.get_all(TRACEPARENT).iter();
-        let text = all.next()?.to_str().ok()?;
-        if all.next().is_some() {
+    fn parent(&self, traceparent: &str) -> Option<SpanContext> {
+        if traceparent.len() > TRACEPARENT_BYTES_MAX {
             return None;
         }
         let context = self
             .propagator
-            .extract_with_context(&Context::new(), &Traceparent(text));
+            .extract_with_context(&Context::new(), &Traceparent(traceparent));
         let parent = context.span().span_context().clone();
         parent.is_valid().then_some(parent)
     }
@@ -225,6 +229,13 @@ fn endpoint(settings: &TracesSettings) -> anyhow::Result<Endpoint> {
     Ok(endpoint
         .content_type("application/x-protobuf")
         .headers(settings.header_map()))
+}
+
+/// The one there is: two of them are none.
+fn only(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let text = all.next()?.to_str().ok()?;
+    all.next().is_none().then_some(text)
 }
 
 /// The one header that is read. A `tracestate` is for whoever calls others in turn, and its content is the caller's.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::{Method, StatusCode};
 use contextkeep_core::session::{StageSpan, Stages};
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{KeyValue, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator as _, SpanData, SpanEvents, SpanLinks};
 use tokio::time::Instant;
@@ -46,13 +46,18 @@ impl Root {
         self.open(name.into(), SpanKind::Server, attributes, begun)
     }
 
-    fn call(self, tool: Cow<'static, str>, kind: SpanKind) -> Trace {
+    /// Begins the span of a call. `carrier` is the span of the request that it came in, unless that is its parent.
+    fn call(self, tool: Cow<'static, str>, kind: SpanKind, carrier: Option<SpanContext>) -> Trace {
         let name = format!("tools/call {tool}");
         let attributes = vec![
             KeyValue::new("mcp.method.name", "tools/call"),
             KeyValue::new("gen_ai.tool.name", tool),
         ];
-        self.open(name.into(), kind, attributes, Instant::now())
+        let mut trace = self.open(name.into(), kind, attributes, Instant::now());
+        if let Some(open) = &mut trace.open {
+            open.links.links.extend(carrier.map(Link::with_context));
+        }
+        trace
     }
 
     fn open(
@@ -74,6 +79,7 @@ impl Root {
             name,
             kind,
             attributes,
+            links: SpanLinks::default(),
             begun,
         };
         Trace {
@@ -107,6 +113,7 @@ struct Open {
     name: Cow<'static, str>,
     kind: SpanKind,
     attributes: Vec<KeyValue>,
+    links: SpanLinks,
     begun: Instant,
 }
 
@@ -125,9 +132,13 @@ impl Trace {
 
     /// What traces the calls of tools in this request.
     pub(crate) fn calls(&self) -> Calls {
+        let by = match &self.open {
+            Some(open) => By::Request(open.context.clone()),
+            None => By::Caller,
+        };
         Calls {
             traces: self.traces.clone(),
-            parent: self.open.as_ref().map(|open| open.context.clone()),
+            by,
         }
     }
 
@@ -202,7 +213,7 @@ impl Trace {
             attributes: open.attributes,
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
-            links: SpanLinks::default(),
+            links: open.links,
             status,
             instrumentation_scope: self.traces.scope.clone(),
         }
@@ -251,28 +262,59 @@ fn sampled(trace: TraceId, span: SpanId) -> SpanContext {
 }
 
 /// What traces calls of tools: a transport puts it beside the message.
+///
+/// The `traceparent` that a call has in its `_meta` is its caller's, and says more of it than the header of the request that
+/// carries it: it is the parent, and the request's span is linked. So it is in the semantic conventions of OpenTelemetry for
+/// MCP; the key is that of SEP-414.
 #[derive(Clone)]
 pub(crate) struct Calls {
     traces: Arc<Traces>,
-    /// The request that the call came in, which is traced; `None` if each call is drawn by itself.
-    parent: Option<SpanContext>,
+    by: By,
+}
+
+/// What decides whether a call is traced, if its caller does not.
+#[derive(Clone)]
+enum By {
+    /// The request that it came in, which is traced.
+    Request(SpanContext),
+    /// Nothing: the request that it came in is not.
+    Caller,
+    /// The ratio.
+    Ratio,
 }
 
 impl Calls {
     pub(super) fn drawn(traces: Arc<Traces>) -> Self {
-        Self { traces, parent: None }
+        let by = By::Ratio;
+        Self { traces, by }
     }
 
-    /// Begins the span of a call, if it is to be traced. The name has to be that of a tool of ours (Y3).
-    pub(crate) fn begin(&self, tool: Cow<'static, str>) -> Option<Trace> {
-        let Some(parent) = &self.parent else {
-            let root = self.traces.is_drawn().then(|| self.traces.root(None)).flatten();
-            return root.map(|root| root.call(tool, SpanKind::Server));
-        };
-        let root = Root {
-            traces: self.traces.clone(),
-            parent: Some(parent.clone()),
-        };
-        Some(root.call(tool, SpanKind::Internal))
+    pub(super) fn asked(traces: Arc<Traces>) -> Self {
+        let by = By::Caller;
+        Self { traces, by }
+    }
+
+    /// Begins the span of a call, if it is to be traced. The name has to be that of a tool of ours (Y3), and the call of
+    /// somebody who was let in (Y2).
+    pub(crate) fn begin(&self, tool: Cow<'static, str>, traceparent: Option<&str>) -> Option<Trace> {
+        let traces = &self.traces;
+        let caller = traceparent.and_then(|text| traces.parent(text));
+        let follows = caller.as_ref().filter(|_| traces.follow_parent);
+        let is_asked = follows.map(SpanContext::is_sampled);
+        if let By::Request(request) = &self.by {
+            // It is in its request's share of the second.
+            let root = |parent| Root {
+                traces: traces.clone(),
+                parent: Some(parent),
+            };
+            return Some(match caller.filter(|_| is_asked != Some(false)) {
+                Some(caller) => root(caller).call(tool, SpanKind::Server, Some(request.clone())),
+                None => root(request.clone()).call(tool, SpanKind::Internal, None),
+            });
+        }
+        let is_drawn = || matches!(self.by, By::Ratio) && traces.is_drawn();
+        let is_traced = is_asked.unwrap_or_else(is_drawn);
+        let root = is_traced.then(|| traces.root(caller)).flatten()?;
+        Some(root.call(tool, SpanKind::Server, None))
     }
 }
