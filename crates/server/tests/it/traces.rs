@@ -7,6 +7,9 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use rmcp::model::{CallToolRequestParams, ProtocolVersion, RequestParamsMeta as _};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::{ClientLifecycleMode, ClientServiceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -427,6 +430,32 @@ fn a_call_whose_caller_traces_it_continues_the_callers_trace() {
     assert!(request(&inside.parent_span_id) && inside.links.is_empty());
     assert_eq!(requests.len(), 2);
     assert!(!names(&calls).contains(&"tools/call context_search"));
+}
+
+#[tokio::test]
+async fn what_the_sdk_says_of_a_call_is_read_in_both_revisions() {
+    let collector = Collector::start(Manner::Takes);
+    let server = Server::with(&traced(&collector.url, "sample_ratio: 0"));
+    let modern = ClientLifecycleMode::Discover {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+    };
+    for (lifecycle, tool) in [
+        (ClientLifecycleMode::Initialize, "context_list"),
+        (modern, "context_window"),
+    ] {
+        let url = format!("http://{}/mcp", server.address());
+        let client = ().serve_with_lifecycle(StreamableHttpClientTransport::from_uri(url), lifecycle);
+        let client = client.await.unwrap();
+        let mut call = CallToolRequestParams::new(tool);
+        call.set_traceparent(SAMPLED.1);
+        client.call_tool(call).await.unwrap();
+        client.cancel().await.unwrap();
+        let span = collector.span(&format!("tools/call {tool}"));
+        assert_eq!(
+            (hex(&span.trace_id), hex(&span.parent_span_id)),
+            (TRACE.to_owned(), PARENT.to_owned())
+        );
+    }
 }
 
 /// What the process answers to these calls on its standard input.
