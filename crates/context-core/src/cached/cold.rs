@@ -1,13 +1,18 @@
 //! Ends of contexts that nobody has asked for lately, compressed. They come here when the memory for ends is full, instead of
-//! being forgotten, and go back when somebody asks: microseconds instead of a question to the store. It is done by whoever
-//! needs the room, for one context at a time: microseconds for most, milliseconds for one of a megabyte.
+//! being forgotten, and go back when somebody asks: microseconds instead of a question to the store.
 //!
 //! - **Z1** What comes back is what went. Whether it is still the end of its context is then decided as for all that is held.
 //! - **Z2** Only what was asked for again since it came is worth the work: a walk over many contexts compresses nothing.
+//! - **Z3** A request compresses little: whoever needs the room does it for small ones at once, which takes microseconds.
+//!   Large ones, which take up to milliseconds, wait for a thread that may be blocked; a few of them, the others are forgotten.
+//! - **Z4** What is forgotten while it waits does not come back.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::bounded::{Bounded, Weigh, bounded};
 use super::held::{Held, Parts};
@@ -18,10 +23,18 @@ use crate::{Context, Item, Seq, Timestamp};
 /// Room of an entry beside its bytes: the head, the key.
 const OVERHEAD: u64 = 1024;
 
+/// Bytes of an end from which it is large (Z3): LZ4 takes some tenths of a millisecond for as many.
+const LARGE: u64 = 64 << 10;
+/// Large ones that may wait. They are counted nowhere while they do.
+const WAITING_MAX: usize = 4;
+
 /// What is held compressed.
 #[derive(Debug)]
 pub(super) struct Cold {
     ends: Bounded<ContextKey, Arc<Frozen>>,
+    waiting: Arc<Semaphore>,
+    /// How often something was forgotten (Z4).
+    forgotten: AtomicU64,
 }
 
 impl Cold {
@@ -29,13 +42,55 @@ impl Cold {
     pub(super) fn new(contexts_max: u64, bytes_max: u64, item_max: u64) -> Option<Self> {
         Some(Self {
             ends: bounded(contexts_max, bytes_max, item_max)?,
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            forgotten: AtomicU64::new(0),
         })
     }
 
-    /// Takes in what was pushed out (Z2).
-    pub(super) fn freeze(&self, key: ContextKey, held: &Held) {
-        if let Some(frozen) = held.is_in_use().then(|| Frozen::of(held)).flatten() {
-            self.ends.insert(key, Arc::new(frozen));
+    /// What was pushed out after this and forgotten does not come in.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.forgotten.load(Ordering::Acquire))
+    }
+
+    /// Takes in what was pushed out since the mark (Z2), a large one later (Z3).
+    pub(super) fn freeze(self: &Arc<Self>, key: ContextKey, held: Arc<Mutex<Held>>, since: Mark) {
+        let is_large = {
+            let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if !held.is_in_use() {
+                return;
+            }
+            held.bytes() >= LARGE
+        };
+        if is_large {
+            self.put_off(key, held, since);
+        } else {
+            self.take_in(&key, &held, since);
+        }
+    }
+
+    fn put_off(self: &Arc<Self>, key: ContextKey, held: Arc<Mutex<Held>>, since: Mark) {
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else {
+            return;
+        };
+        let cold = self.clone();
+        let work = move || {
+            cold.take_in(&key, &held, since);
+            drop(place);
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            // There is nobody whom it could hold up.
+            Err(_) => work(),
+        }
+    }
+
+    fn take_in(&self, key: &ContextKey, held: &Mutex<Held>, since: Mark) {
+        let frozen = Frozen::of(&held.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(frozen) = frozen else { return };
+        self.ends.insert(key.clone(), Arc::new(frozen));
+        // Z4. It may have been another that was forgotten; then this one is lost as well, which costs a question to the store.
+        if self.mark() != since {
+            self.ends.remove(key);
         }
     }
 
@@ -46,10 +101,12 @@ impl Cold {
     }
 
     pub(super) fn forget(&self, key: &ContextKey) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.ends.remove(key);
     }
 
     pub(super) fn clear(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.ends.clear();
     }
 
@@ -58,6 +115,10 @@ impl Cold {
         (self.ends.len() as u64, self.ends.weight())
     }
 }
+
+/// How often something was forgotten before (Z4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(u64);
 
 /// One end: its items by postcard, by LZ4.
 #[derive(Debug)]
@@ -184,6 +245,10 @@ impl<'bytes> Record<'bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use contextkeep_test_support::eventually_async;
+
     use super::*;
     use crate::NewContext;
     use crate::id::{ContextId, TenantId};
@@ -197,6 +262,10 @@ mod tests {
     }
 
     fn held(number: usize) -> Held {
+        saying(number, "über the time")
+    }
+
+    fn saying(number: usize, text: &str) -> Held {
         let context = NewContext::of_agent("a").into_context(key(number).id, Timestamp::from_micros(5));
         let item = |seq: Seq| Item {
             seq,
@@ -213,7 +282,7 @@ mod tests {
                 pinned: seq.is_multiple_of(3),
                 importance: (seq % 2 == 1).then_some(0.25),
             },
-            body: Arc::from(format!(r#"{{"role":"user","content":"über the {seq}th time"}}"#)),
+            body: Arc::from(format!(r#"{{"role":"user","content":"{text} {seq}"}}"#)),
         };
         let tail = Tail {
             context,
@@ -225,17 +294,35 @@ mod tests {
     }
 
     fn used(number: usize) -> Held {
-        let mut held = held(number);
+        twice(held(number))
+    }
+
+    fn large(number: usize) -> Held {
+        let large = twice(saying(number, &"large ".repeat(500)));
+        assert!(large.bytes() >= LARGE);
+        large
+    }
+
+    fn twice(mut held: Held) -> Held {
         held.used();
         held.used();
         held
     }
 
+    /// Room for so many contexts and bytes.
+    fn cold(contexts: u64, bytes: u64, item: u64) -> Arc<Cold> {
+        Arc::new(Cold::new(contexts, bytes, item).unwrap())
+    }
+
+    fn shared(held: Held) -> Arc<Mutex<Held>> {
+        Arc::new(Mutex::new(held))
+    }
+
     #[test]
     fn what_comes_back_is_what_went() {
-        let cold = Cold::new(1000, 1 << 20, 1 << 16).unwrap();
+        let cold = cold(1000, 1 << 20, 1 << 16);
         let went = used(1);
-        cold.freeze(key(1), &went);
+        cold.freeze(key(1), shared(used(1)), cold.mark());
         let (contexts, bytes) = cold.stats();
         assert_eq!(contexts, 1);
         assert!(bytes < went.bytes() / 2, "{bytes} of {}", went.bytes());
@@ -249,18 +336,18 @@ mod tests {
     // Z2
     #[test]
     fn what_nobody_came_back_for_is_not_worth_it() {
-        let cold = Cold::new(10, 1 << 20, 1 << 16).unwrap();
+        let cold = cold(10, 1 << 20, 1 << 16);
         let mut once = held(1);
         once.used();
-        cold.freeze(key(1), &once);
+        cold.freeze(key(1), shared(once), cold.mark());
         assert_eq!(cold.stats().0, 0);
     }
 
     #[test]
     fn it_is_bounded_and_forgets() {
-        let cold = Cold::new(100, 40 << 10, 5 << 10).unwrap();
+        let cold = cold(100, 40 << 10, 5 << 10);
         for number in 0..100 {
-            cold.freeze(key(number), &used(number));
+            cold.freeze(key(number), shared(used(number)), cold.mark());
             let (contexts, bytes) = cold.stats();
             assert!(contexts <= 100 && bytes <= 40 << 10);
         }
@@ -269,6 +356,55 @@ mod tests {
         for number in 0..100 {
             cold.forget(&key(number));
         }
+        assert_eq!(cold.stats(), (0, 0));
+    }
+
+    async fn compressed(cold: &Cold, contexts: u64) {
+        let probe = async || (cold.stats().0 == contexts && is_idle(cold)).then_some(());
+        eventually_async("they are compressed", Duration::from_secs(30), probe).await;
+    }
+
+    fn is_idle(cold: &Cold) -> bool {
+        cold.waiting.available_permits() == WAITING_MAX
+    }
+
+    // Z3
+    #[tokio::test]
+    async fn a_large_one_is_compressed_elsewhere_and_a_few_may_wait_for_it() {
+        let cold = cold(100, 8 << 20, 1 << 20);
+        let ends: Vec<_> = (0..10).map(|number| shared(large(number))).collect();
+        // What cannot be looked at is not compressed.
+        let busy: Vec<_> = ends.iter().map(|end| end.lock().unwrap()).collect();
+        for (number, end) in ends.iter().enumerate() {
+            cold.put_off(key(number), Arc::clone(end), cold.mark());
+        }
+        assert_eq!(cold.stats().0, 0);
+        drop(busy);
+        compressed(&cold, WAITING_MAX as u64).await;
+        let back = cold.thaw(&key(0)).unwrap();
+        assert_eq!(
+            format!("{:?}", back.parts()),
+            format!("{:?}", ends[0].lock().unwrap().parts())
+        );
+        // There is room for others again.
+        cold.freeze(key(11), shared(large(11)), cold.mark());
+        compressed(&cold, WAITING_MAX as u64).await;
+    }
+
+    // Z4
+    #[tokio::test]
+    async fn what_is_forgotten_while_it_waits_does_not_come_back() {
+        let cold = cold(100, 8 << 20, 1 << 20);
+        let end = shared(large(1));
+        let busy = end.lock().unwrap();
+        cold.put_off(key(1), Arc::clone(&end), cold.mark());
+        cold.forget(&key(1));
+        drop(busy);
+        compressed(&cold, 0).await;
+        // Nor what was forgotten between its eviction and now, whatever its size.
+        let mark = cold.mark();
+        cold.clear();
+        cold.freeze(key(2), shared(used(2)), mark);
         assert_eq!(cold.stats(), (0, 0));
     }
 }

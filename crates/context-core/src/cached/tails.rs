@@ -62,7 +62,7 @@ pub(super) enum Standing<T> {
 #[derive(Debug)]
 pub(super) struct Tails {
     slots: Bounded<ContextKey, Slot>,
-    cold: Option<Cold>,
+    cold: Option<Arc<Cold>>,
     gates: Box<[Gate<()>]>,
     hasher: RandomState,
     item_max: u64,
@@ -78,7 +78,8 @@ impl Tails {
         let item_max = item_max.min(bytes_max - cold_bytes);
         let cold = (cold_contexts > 0 && cold_bytes > 0)
             .then(|| Cold::new(cold_contexts, cold_bytes, item_max.min(cold_bytes)))
-            .flatten();
+            .flatten()
+            .map(Arc::new);
         Some(Self {
             slots: bounded(contexts_max - cold_contexts, bytes_max - cold_bytes, item_max)?,
             cold,
@@ -214,7 +215,7 @@ impl Tails {
 
     /// Contexts and bytes, of all and of those that are compressed.
     pub(super) fn stats(&self) -> [(u64, u64); 2] {
-        let cold = self.cold.as_ref().map_or((0, 0), Cold::stats);
+        let cold = self.cold.as_ref().map_or((0, 0), |cold| cold.stats());
         let all = (self.slots.len() as u64 + cold.0, self.slots.weight() + cold.1);
         [all, cold]
     }
@@ -236,11 +237,14 @@ impl Tails {
 
     fn insert(&self, key: &ContextKey, slot: Slot) {
         let mut pushed_out = Vec::new();
+        let mark = self.cold.as_ref().map(|cold| cold.mark());
         self.slots
             .insert_with_lifecycle(key.clone(), slot, &mut pushed_out);
-        let Some(cold) = &self.cold else { return };
+        let Some((cold, mark)) = self.cold.as_ref().zip(mark) else {
+            return;
+        };
         for (key, slot) in pushed_out {
-            cold.freeze(key, &slot.lock());
+            cold.freeze(key, slot.held, mark);
         }
     }
 
