@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 
 use crate::sh;
 
-/// The crates that other services take one by one.
-const CRATES: [&str; 4] = ["config", "cache", "resilience", "context-core"];
+/// The crates that other services take one by one, by the ends of their names.
+const CRATES: [&str; 4] = ["config", "cache", "resilience", "core"];
 
 /// Arguments of `cargo xtask features`.
 #[derive(Debug, clap::Args)]
