@@ -151,7 +151,7 @@ mod tests {
         );
         assert_eq!(
             format!("{:?}", parsed::<features::Args>(&[])),
-            "Args { leaf: None }"
+            "Args { only: None }"
         );
         assert!(format!("{:?}", parsed::<test::Args>(&["--no-services"])).contains("no_services: true"));
     }
