@@ -3,8 +3,8 @@
 //!
 //! - **Z1** What comes back is what went. Whether it is still the end of its context is then decided as for all that is held.
 //! - **Z2** Only what was asked for again since it came is worth the work: a walk over many contexts compresses nothing.
-//! - **Z3** A request compresses little: whoever needs the room does it for small ones at once, which takes microseconds.
-//!   Large ones, which take up to milliseconds, wait for a thread that may be blocked; a few of them, the others are forgotten.
+//! - **Z3** A request compresses little: whoever needs the room does it for small ones at once. Large ones wait for a thread
+//!   that may be blocked; a few of them, the others are forgotten.
 //! - **Z4** What is forgotten while it waits does not come back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::{Context, Item, Seq, Timestamp};
 /// Room of an entry beside its bytes: the head, the key.
 const OVERHEAD: u64 = 1024;
 
-/// Bytes of an end from which it is large (Z3): LZ4 takes some tenths of a millisecond for as many.
+/// Bytes of an end from which it is large (Z3).
 const LARGE: u64 = 64 << 10;
 /// Large ones that may wait. They are counted nowhere while they do.
 const WAITING_MAX: usize = 4;
@@ -386,9 +386,24 @@ mod tests {
             format!("{:?}", back.parts()),
             format!("{:?}", ends[0].lock().unwrap().parts())
         );
-        // There is room for others again.
-        cold.freeze(key(11), shared(large(11)), cold.mark());
-        compressed(&cold, WAITING_MAX as u64).await;
+    }
+
+    // Z3
+    #[tokio::test]
+    async fn only_a_large_one_waits_for_another_thread() {
+        let cold = cold(100, 8 << 20, 1 << 20);
+        let places = cold
+            .waiting
+            .acquire_many(u32::try_from(WAITING_MAX).unwrap())
+            .await
+            .unwrap();
+        cold.freeze(key(1), shared(large(1)), cold.mark());
+        assert_eq!(cold.stats().0, 0, "there is no place");
+        cold.freeze(key(2), shared(used(2)), cold.mark());
+        assert_eq!(cold.stats().0, 1, "it needs none");
+        drop(places);
+        cold.freeze(key(1), shared(large(1)), cold.mark());
+        compressed(&cold, 2).await;
     }
 
     // Z4

@@ -45,6 +45,14 @@ fn a_call_of_a_tool_is_a_span_in_its_request() {
     }
 }
 
+/// It is the child of the caller's span.
+fn assert_continues(span: &Span) {
+    assert_eq!(
+        (hex(&span.trace_id), hex(&span.parent_span_id), span.kind),
+        (TRACE.to_owned(), PARENT.to_owned(), i32::from(SpanKind::Server))
+    );
+}
+
 /// A call of this tool, whose caller says this of its trace. Whatever comes of it, it is a call.
 fn call_of(tool: &str, traceparent: &str) -> String {
     let params = json!({"name": tool, "arguments": {}, "_meta": {"traceparent": traceparent}});
@@ -78,10 +86,7 @@ fn a_call_whose_caller_traces_it_continues_the_callers_trace() {
     let [lone, linked, inside] =
         ["list", "window", "delete"].map(|tool| collector.span(&format!("tools/call context_{tool}")));
     for span in [&lone, &linked] {
-        assert_eq!(
-            (hex(&span.trace_id), hex(&span.parent_span_id), span.kind),
-            (TRACE.to_owned(), PARENT.to_owned(), i32::from(SpanKind::Server))
-        );
+        assert_continues(span);
     }
     assert!(lone.links.is_empty());
     server.stop();
@@ -113,14 +118,11 @@ async fn what_the_sdk_says_of_a_call_is_read_in_both_revisions() {
         client.call_tool(call).await.unwrap();
         client.cancel().await.unwrap();
         let span = collector.span(&format!("tools/call {tool}"));
-        assert_eq!(
-            (hex(&span.trace_id), hex(&span.parent_span_id)),
-            (TRACE.to_owned(), PARENT.to_owned())
-        );
+        assert_continues(&span);
     }
 }
 
-/// What the process answers to these calls on its standard input.
+/// Has a process that traces answer these calls on its standard input.
 fn on_standard_input(collector: &Collector, more: &str, calls: &[&str]) {
     let folder = folder();
     let file = folder.path().join("traced.yaml");
@@ -146,10 +148,7 @@ fn a_call_on_standard_input_continues_the_trace_of_its_caller() {
     let call = call_of("context_list", SAMPLED.1);
     on_standard_input(&collector, "sample_ratio: 0", &[&call]);
     let span = collector.span("tools/call context_list");
-    assert_eq!(
-        (hex(&span.trace_id), hex(&span.parent_span_id)),
-        (TRACE.to_owned(), PARENT.to_owned())
-    );
+    assert_continues(&span);
     let [untraced, window] = ["context_search", "context_window"].map(|tool| call_of(tool, UNSAMPLED.1));
     on_standard_input(&collector, "sample_ratio: 1", &[&untraced, CALL]);
     collector.span("tools/call context_create");
