@@ -178,7 +178,7 @@ pub trait ContextStore: Send + Sync + std::fmt::Debug {
     /// says whether to call again.
     async fn purge(&self, retention: Retention) -> Result<Purged>;
 
-    /// Whether the store answers, by asking it.
+    /// Whether the store answers, by asking it, and lets calls in.
     async fn check(&self) -> Result<StoreHealth>;
 
     /// Waits until everything acknowledged so far is in the search index.

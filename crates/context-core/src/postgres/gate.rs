@@ -175,6 +175,22 @@ impl Gate {
     /// Counts a refusal and says why.
     pub(super) fn turned_away(&self, kind: Kind, retry_after: Option<Duration>) -> Fault {
         self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refusal(kind, retry_after)
+    }
+
+    /// Whether a call would be let in now, but for the limit on what runs at once. Takes nothing and counts nothing.
+    ///
+    /// # Errors
+    /// `Open` until the breaker lets a probe through: then calls have to come, or nobody finds out.
+    pub(super) fn would_admit(&self) -> Result<(), Fault> {
+        match self.breaker.snapshot().probe_after {
+            Some(left) if self.is_enabled() && !left.is_zero() => Err(self.refusal(Kind::Open, Some(left))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says why a call is refused.
+    pub(super) fn refusal(&self, kind: Kind, retry_after: Option<Duration>) -> Fault {
         let name = &self.name;
         let detail = if kind == Kind::Crowded {
             format!("{name} has as many calls as context_manager.circuit_breaker allows")

@@ -215,11 +215,15 @@ impl ContextStore for PgContextStore {
 
     async fn check(&self) -> Result<StoreHealth> {
         self.ready()?;
-        let session = self.servers.primary().session().await?;
+        let primary = self.servers.primary_member();
+        let lag = primary
+            .ask(async |endpoint| indexer::lag(&endpoint.session().await?).await)
+            .await
+            .inspect_err(|fault| self.servers.notice(&primary.endpoint, fault));
         Ok(StoreHealth {
             kind: "postgres",
             writes_waiting: self.appender.waiting(),
-            search_lag_items: indexer::lag(&session).await??,
+            search_lag_items: lag??,
         })
     }
 

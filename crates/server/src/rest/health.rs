@@ -79,8 +79,8 @@ impl RedisView {
     }
 }
 
-/// Whether requests can be served now. Not ready while the store does not answer or the server is draining. A Redis that
-/// does not answer is shown; the server is ready without it.
+/// Whether requests can be served now. Not ready while the store does not answer, its breaker refuses calls, or the server
+/// is draining. A Redis that does not answer is shown; the server is ready without it.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, body = Ready), (status = 503, body = ProblemDocument<'_>, content_type = "application/problem+json")))]
 async fn readyz(State(rest): State<Rest>) -> Answered {

@@ -51,6 +51,25 @@ async fn a_run_of_failures_closes_the_way_and_says_for_how_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_whether_it_would_let_in_takes_and_counts_nothing() {
+    let gate = gate(&settings());
+    let held = [gate.enter().await, gate.enter().await];
+    gate.would_admit().unwrap();
+    drop(held);
+    for _ in 0..5 {
+        fail(&gate, Kind::TimedOut).await;
+    }
+    let fault = gate.would_admit().unwrap_err();
+    assert_eq!(fault.kind(), Kind::Open);
+    assert!(fault.to_string().contains("on purpose"), "{fault}");
+    assert_eq!(gate.status().refused, 0);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    // Only calls can tell now.
+    gate.would_admit().unwrap();
+    assert_eq!(gate.status().breaker, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_says_nothing_of_the_server_does_not_count() {
     let gate = gate(&settings());
     for _ in 0..50 {
@@ -98,6 +117,7 @@ async fn nothing_is_refused_where_it_is_switched_off() {
     }
     let held = [gate.enter().await, gate.enter().await, gate.enter().await];
     assert!(held.iter().all(Result::is_ok));
+    gate.would_admit().unwrap();
     assert_eq!((gate.status().limit, gate.status().refused), (None, 0));
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::super::gate::{Entered, Gate};
 use super::super::link::{Endpoint, Fault, Kind, Probe};
 use super::health::{Health, State};
+use super::prober::PAUSE_MAX;
 
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -70,10 +71,34 @@ impl Member {
     /// # Errors
     /// As [`Gate::enter`].
     pub(crate) async fn enter(&self) -> Result<Entered, Fault> {
-        if *self.silence.borrow() && self.gate.is_enabled() {
-            return Err(self.gate.turned_away(Kind::Open, Some(super::prober::PAUSE_MAX)));
+        if self.is_shunned() {
+            return Err(self.gate.turned_away(Kind::Open, Some(PAUSE_MAX)));
         }
         self.gate.enter().await
+    }
+
+    /// Runs what tells whether it is ready to be called as the primary: refused while calls are, so that nobody is sent
+    /// here who would be. Takes no place from calls and counts for nothing, because the little it asks is answered also
+    /// by a server whose writes hang. Whoever asks while it is shunned has it looked at before its time.
+    ///
+    /// # Errors
+    /// `Open`, or the call's own, or `TimedOut`.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl AsyncFnOnce(&Arc<Endpoint>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let admitted = if self.is_shunned() {
+            Err(self.gate.refusal(Kind::Open, Some(PAUSE_MAX)))
+        } else {
+            self.gate.would_admit()
+        };
+        admitted.inspect_err(|_| self.wake.notify_one())?;
+        self.while_it_answers(call(&self.endpoint)).await
+    }
+
+    /// Whether it answers nobody, and calls are spared that.
+    fn is_shunned(&self) -> bool {
+        *self.silence.borrow() && self.gate.is_enabled()
     }
 
     /// Runs a call on it, and gives it up when the server falls silent: what a write did is unknown then.
@@ -126,12 +151,82 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use contextkeep_resilience::BreakerSettings;
+
+    use super::super::super::link::{Address, LinkSettings, NoWatch};
     use super::*;
+    use crate::settings::DatabaseSettings;
+
+    /// One that nobody has looked at, and that nobody answers for.
+    fn member() -> Member {
+        let settings = DatabaseSettings::default();
+        let dsn = "postgresql://localhost:1/none".to_owned().into();
+        let address = Address::parse("dsn", &dsn, None, settings.connect_timeout).unwrap();
+        let link = LinkSettings::from(&settings);
+        let endpoint = Endpoint::new("primary", address, link, Arc::new(NoWatch)).unwrap();
+        let gate = Gate::of_server(
+            endpoint.name(),
+            &BreakerSettings::default(),
+            settings.pool_timeout,
+        )
+        .unwrap();
+        Member::new(endpoint, gate)
+    }
+
+    // A connection that is made for the check may be answered before the server is looked at again.
+    #[tokio::test(start_paused = true)]
+    async fn it_is_ready_only_while_calls_are_let_in() {
+        let member = member();
+        let ready = async || member.ask(async |_| Ok(())).await;
+        ready().await.unwrap();
+        let silent = Seen {
+            health: Health::default().failed().failed().failed(),
+            silent: true,
+            ..Seen::default()
+        };
+        member.see(Instant::now(), silent);
+        for refused in [ready().await.unwrap_err(), member.enter().await.unwrap_err()] {
+            assert_eq!(refused.kind(), Kind::Open);
+        }
+        let soon = Duration::from_millis(1);
+        tokio::time::timeout(soon, member.wake.notified())
+            .await
+            .expect("it is looked at before its time");
+        member.see(Instant::now(), Seen::default());
+        ready().await.unwrap();
+        for _ in 0..5 {
+            let failed = Err::<(), _>(Fault::new(Kind::Lost, "on purpose"));
+            member.enter().await.unwrap().end(&failed);
+        }
+        for refused in [ready().await.unwrap_err(), member.enter().await.unwrap_err()] {
+            assert_eq!(refused.kind(), Kind::Open);
+        }
+        assert_eq!(
+            member.gate.status().refused,
+            2,
+            "who only asks is not turned away"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_is_told_when_it_falls_silent_meanwhile() {
+        let member = member();
+        let never = member.ask(async |_| std::future::pending::<Result<(), Fault>>().await);
+        let silent = Seen {
+            health: Health::default().failed().failed().failed(),
+            silent: true,
+            ..Seen::default()
+        };
+        let (told, ()) = tokio::join!(never, async { member.see(Instant::now(), silent) });
+        assert_eq!(told.unwrap_err().kind(), Kind::TimedOut);
+    }
 
     #[test]
     fn a_look_that_began_before_a_doubt_vouches_for_nothing() {
         let start = Instant::now();
-        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        let at = |seconds| start + Duration::from_secs(seconds);
         let look = Seen {
             fresh: Some(at(1)),
             ..Seen::default()

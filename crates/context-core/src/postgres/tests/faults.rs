@@ -2,8 +2,10 @@
 
 use contextkeep_test_support::{PgCluster, Proxy, Stop, eventually_async};
 
+use super::super::replicas::State;
 use super::history::{Dice, History, Naming, append_of, create, key};
 use super::*;
+use crate::settings::RoutingSettings;
 use crate::store::ContextStore;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -189,6 +191,37 @@ async fn a_frozen_primary_fails_fast_and_is_used_again() {
     .await;
     assert_eq!(appended.first_seq, 1);
     assert_eq!(store.head(&key(0)).await.unwrap().item_count, 1);
+}
+
+// The server is looked at only when somebody asks here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn a_server_that_is_back_is_ready_when_writes_are_let_in_and_not_before() {
+    let cluster = PgCluster::builder().start().unwrap();
+    let settings = PostgresSettings {
+        routing: RoutingSettings {
+            probe_interval: Duration::from_mins(5),
+            ..RoutingSettings::default()
+        },
+        ..settings(cluster.primary().dsn()).into()
+    };
+    let store = Arc::new(PgContextStore::new(&settings, Arc::new(crate::SystemClock)).unwrap());
+    prepared(&store).await;
+    create(store.as_ref(), 1).await;
+    assert!(store.check().await.is_ok());
+    cluster.primary().stop(Stop::Immediate).unwrap();
+    eventually_async("the server is known to be down", SOON, async || {
+        drop(store.check().await);
+        (store.insight().servers[0].member.state == State::Down).then_some(())
+    })
+    .await;
+    let refused = store.check().await.unwrap_err();
+    assert_eq!(refused.code(), "unavailable");
+    assert!(refused.retry_after().is_some());
+    cluster.primary().start().unwrap();
+    eventually_async("the server is ready", SOON, async || store.check().await.ok()).await;
+    let append = append_of("back", Naming::Key, 1);
+    assert_eq!(store.append(&key(0), append).await.unwrap().first_seq, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
