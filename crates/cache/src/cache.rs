@@ -133,6 +133,11 @@ impl Cache {
         self.engine.remote_value(&checked(key).ok()?).await
     }
 
+    /// Whether there is a first level.
+    pub fn has_memory(&self) -> bool {
+        self.engine.memory.is_some()
+    }
+
     /// Whether there is a second level.
     pub fn has_remote(&self) -> bool {
         self.engine.remote.is_some()

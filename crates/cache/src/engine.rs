@@ -255,7 +255,12 @@ impl Engine {
     }
 
     pub(crate) fn lock<'a>(&'a self, key: &'a Key) -> Locked<'a, Outcome> {
-        self.flights.lock(key, self.partitions.id(key).into())
+        self.lock_in(self.partitions.id(key), key)
+    }
+
+    /// As [`lock`](Self::lock) for who knows the key's partition.
+    pub(crate) fn lock_in<'a>(&'a self, partition: PartitionId, key: &'a Key) -> Locked<'a, Outcome> {
+        self.flights.lock(key, partition)
     }
 
     /// Stores what a flight has loaded, if it still may (F1, F2), and ends its place in the table.
@@ -281,8 +286,8 @@ impl Engine {
     /// Asks the second level, unless it is known to be down.
     pub(crate) async fn ask<T>(&self, op: RemoteOp, count: usize, call: BoxFuture<'_, Each<T>>) -> Each<T> {
         let failed = |error: RemoteError| (0..count).map(|_| Err(error.clone())).collect();
-        if !self.health.is_well() && !self.health.admits(self.now()) {
-            return failed(RemoteError::Unavailable("known to be down".to_owned()));
+        if self.remote_is_known_down() {
+            return failed(known_down());
         }
         let each: Each<T> = match tokio::time::timeout(self.policy.remote_timeout, call).await {
             Ok(each) if each.len() == count => each,
@@ -291,18 +296,46 @@ impl Engine {
             )),
             Err(_) => failed(RemoteError::TimedOut),
         };
-        let down = |error: &RemoteError| matches!(error, RemoteError::TimedOut | RemoteError::Unavailable(_));
-        let is_down = !each.is_empty() && each.iter().all(|one| one.as_ref().is_err_and(down));
+        let is_down = !each.is_empty()
+            && each
+                .iter()
+                .all(|one| one.as_ref().is_err_and(RemoteError::is_down));
+        self.asked(op, is_down, each.iter().any(Result::is_err));
+        each
+    }
+
+    /// [`ask`](Self::ask) for what has one answer.
+    pub(crate) async fn ask_one<T>(
+        &self,
+        op: RemoteOp,
+        call: BoxFuture<'_, Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        if self.remote_is_known_down() {
+            return Err(known_down());
+        }
+        let answer = tokio::time::timeout(self.policy.remote_timeout, call)
+            .await
+            .unwrap_or(Err(RemoteError::TimedOut));
+        let is_down = answer.as_ref().is_err_and(RemoteError::is_down);
+        self.asked(op, is_down, answer.is_err());
+        answer
+    }
+
+    fn remote_is_known_down(&self) -> bool {
+        !self.health.is_well() && !self.health.admits(self.now())
+    }
+
+    /// Notes what has become of a question to the second level.
+    fn asked(&self, op: RemoteOp, is_down: bool, has_failed: bool) {
         if is_down || !self.health.is_well() {
             self.health.settle(is_down, self.now());
         }
         if self.backplane.is_none() {
             self.standing.note(!is_down, self.now());
         }
-        if each.iter().any(Result::is_err) {
+        if has_failed {
             self.event(&Event::RemoteFailed(op));
         }
-        each
     }
 
     pub(crate) fn answered(&self, origin: Origin) {
@@ -336,6 +369,10 @@ impl Engine {
     pub(crate) fn deferred(&self) -> usize {
         lock(&self.recovery).len()
     }
+}
+
+fn known_down() -> RemoteError {
+    RemoteError::Unavailable("known to be down".to_owned())
 }
 
 impl fmt::Debug for Engine {

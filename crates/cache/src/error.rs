@@ -92,6 +92,13 @@ pub enum RemoteError {
     TooLarge(usize),
 }
 
+impl RemoteError {
+    /// Whether it speaks of the second level as a whole and not of what was asked for.
+    pub(crate) const fn is_down(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Unavailable(_))
+    }
+}
+
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -26,8 +26,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
+use quick_cache::DefaultHashBuilder;
+
 use self::wait::Wait;
 use crate::clock::Nanos;
+use crate::partition::PartitionId;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use crate::version::{Key, Version};
 
@@ -37,13 +40,13 @@ pub(crate) type Pilot = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A load under way.
 pub(crate) struct Flight<T> {
     pub(crate) key: Key,
+    /// Its key's.
+    pub(crate) partition: PartitionId,
     pub(crate) began: Nanos,
     /// Its partition's generation when it began.
     pub(crate) generation: u64,
     /// Whether what it loads has tags, which a reader that comes late can't know to have held all the time.
     pub(crate) tagged: bool,
-    /// What its key's lock was found by.
-    hash: usize,
     need: AtomicU64,
     state: Mutex<State<T>>,
     /// Locked while it is polled, which is brief, and before `state`.
@@ -120,12 +123,12 @@ impl<T: Clone> Flight<T> {
 }
 
 impl<T: Send + Sync + 'static> Flight<T> {
-    /// Polls the pilot, if there is one, for a waiter who looks for the outcome afterwards.
-    fn fly(self: &Arc<Self>, id: Option<u64>) {
+    /// Polls the pilot, if there is one, for a waiter who looks for the outcome afterwards. Whether it is to be polled again.
+    fn fly(self: &Arc<Self>, id: Option<u64>) -> bool {
         let mut place = lock(&self.pilot);
         // Out of its place, so that nobody meets it again if it panics.
         let Some(mut pilot) = place.take() else {
-            return;
+            return false;
         };
         self.polls(id);
         let waker = Waker::from(Arc::clone(self));
@@ -133,6 +136,7 @@ impl<T: Send + Sync + 'static> Flight<T> {
             *place = Some(pilot);
         }
         self.polls(None);
+        place.is_some()
     }
 
     fn polls(&self, id: Option<u64>) {
@@ -167,7 +171,8 @@ impl<T: Send + Sync + 'static> Wake for Flight<T> {
     }
 }
 
-type Shard<T> = HashMap<Key, Arc<Flight<T>>>;
+/// Hashed as the first level is, seeded by each process: who chooses keys can't choose where they come to lie.
+type Shard<T> = HashMap<Key, Arc<Flight<T>>, DefaultHashBuilder>;
 
 /// The loads of a cache.
 #[derive(Debug)]
@@ -184,7 +189,7 @@ pub(crate) struct Full;
 impl<T: Clone> Flights<T> {
     pub(crate) fn new(shards: usize, most: usize) -> Self {
         Self {
-            shards: (0..shards.max(1)).map(|_| Mutex::new(HashMap::new())).collect(),
+            shards: (0..shards.max(1)).map(|_| Mutex::new(Shard::default())).collect(),
             live: Arc::new(AtomicUsize::new(0)),
             most,
         }
@@ -195,19 +200,19 @@ impl<T: Clone> Flights<T> {
         self.live.load(Ordering::Acquire)
     }
 
-    /// Takes the key's lock. `hash` may be any function of the key, the same for each call.
-    pub(crate) fn lock<'a>(&'a self, key: &'a Key, hash: usize) -> Locked<'a, T> {
+    /// Takes the key's lock, by the key's partition.
+    pub(crate) fn lock<'a>(&'a self, key: &'a Key, partition: PartitionId) -> Locked<'a, T> {
         Locked {
-            flights: lock(&self.shards[hash % self.shards.len()]),
+            flights: lock(&self.shards[usize::from(partition) % self.shards.len()]),
             table: self,
             key,
-            hash,
+            partition,
         }
     }
 
     /// Takes the lock of a flight's key.
     pub(crate) fn lock_of<'a>(&'a self, flight: &'a Flight<T>) -> Locked<'a, T> {
-        self.lock(&flight.key, flight.hash)
+        self.lock(&flight.key, flight.partition)
     }
 }
 
@@ -216,7 +221,7 @@ pub(crate) struct Locked<'a, T> {
     flights: MutexGuard<'a, Shard<T>>,
     table: &'a Flights<T>,
     key: &'a Key,
-    hash: usize,
+    partition: PartitionId,
 }
 
 impl<T: Clone> Locked<'_, T> {
@@ -239,10 +244,10 @@ impl<T: Clone> Locked<'_, T> {
         }
         let flight = Arc::new(Flight {
             key: self.key.clone(),
+            partition: self.partition,
             began,
             generation,
             tagged,
-            hash: self.hash,
             need: AtomicU64::new(need.get()),
             state: Mutex::new(State::Flying {
                 wakers: Vec::new(),

@@ -194,6 +194,13 @@ pub type Each<T> = Vec<Result<T, RemoteError>>;
 pub trait SecondLevel: fmt::Debug + Send + Sync {
     /// Reads entries.
     fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Each<Fetched>>;
+    /// Reads one entry, as most reads do.
+    fn get_one(&self, key: Key) -> BoxFuture<'_, Result<Fetched, RemoteError>> {
+        Box::pin(async move {
+            let answer = self.get(vec![key]).await.pop();
+            answer.unwrap_or_else(|| Err(RemoteError::Corrupt("answered nothing".to_owned())))
+        })
+    }
     /// Leases keys.
     fn lease(&self, keys: Vec<Key>) -> BoxFuture<'_, Each<Leased>>;
     /// Stores what was loaded under leases.

@@ -16,6 +16,7 @@ use crate::flight::Flight;
 use crate::loader::{Loaded, Loader, Source, Wanted};
 use crate::observe::{Event, RemoteOp};
 use crate::remote::{Fetched, Fill, Filled, Leased, Position, Record};
+use crate::tag::Captured;
 use crate::version::{Key, Version};
 
 /// How often a source that is behind is asked again for its newest.
@@ -32,6 +33,14 @@ pub(crate) struct Job {
     pub(crate) ask_source: bool,
     /// Leave the second level alone.
     pub(crate) past_remote: bool,
+}
+
+/// What a look into the second level has come to.
+enum Looked {
+    /// It landed, or this is left.
+    Over(Option<Pass>),
+    /// It is there, and its tags have to be looked for.
+    Tagged(Box<(Pass, Record)>),
 }
 
 impl Engine {
@@ -70,7 +79,8 @@ impl Engine {
         let sent = self.now();
         let answers = self.ask(RemoteOp::Get, keys.len(), remote.get(keys)).await;
         for ((pass, before), answer) in ask.into_iter().zip(before).zip(answers) {
-            rest.extend(self.fetched(pass, before, sent, answer).await);
+            let found = self.fetched(pass, before, sent, answer);
+            rest.extend(self.land_found(found, sent).await);
         }
         rest
     }
@@ -81,52 +91,67 @@ impl Engine {
             return Some(pass);
         };
         let before = self.followed(&pass);
-        let sent = self.now();
+        // A moment ago: what is answered may be called a little older than it is, never younger.
+        let sent = pass.flight.began;
         if self.partitions.at(pass.partition).is_suspect(sent) {
             return Some(pass);
         }
-        let get = remote.get(vec![pass.flight.key.clone()]);
-        let answer = self.ask(RemoteOp::Get, 1, get).await.pop();
-        // `ask` answers as many as were asked for.
-        let answer = answer.unwrap_or(Err(RemoteError::TimedOut));
-        self.fetched(pass, before, sent, answer).await
+        let get = remote.get_one(pass.flight.key.clone());
+        let answer = self.ask_one(RemoteOp::Get, get).await;
+        let found = self.fetched(pass, before, sent, answer);
+        self.land_found(found, sent).await
     }
 
-    async fn fetched(
+    /// Lands what the second level had, if it has no tags.
+    fn fetched(
         &self,
         mut pass: Pass,
         before: Option<Position>,
         sent: Nanos,
         answer: Result<Fetched, RemoteError>,
-    ) -> Option<Pass> {
+    ) -> Looked {
         let fetched = match answer {
             Ok(fetched) => fetched,
             // What it holds can't be read, but it is there: a fill will heal it.
-            Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => return Some(pass),
+            Err(RemoteError::Corrupt(_) | RemoteError::TooLarge(_)) => return Looked::Over(Some(pass)),
             Err(_) => {
                 pass.remote_down = true;
-                return Some(pass);
+                return Looked::Over(Some(pass));
             }
         };
         if !self.agrees(&pass, before, fetched.position) {
             pass.source = Source::Newest;
-            return Some(pass);
+            return Looked::Over(Some(pass));
         }
         let Some(record) = fetched.record else {
-            return Some(pass);
+            return Looked::Over(Some(pass));
         };
         pass.seen = record.version;
         if record.body == Body::Unknown || record.version < pass.flight.need() {
             pass.flight.raise(record.version);
-            return Some(pass);
+            return Looked::Over(Some(pass));
         }
-        self.land_record(pass, sent, record).await
+        if record.tags.is_empty() {
+            return Looked::Over(self.land_record(pass, sent, record, Captured::default()));
+        }
+        Looked::Tagged(Box::new((pass, record)))
+    }
+
+    async fn land_found(&self, found: Looked, sent: Nanos) -> Option<Pass> {
+        match found {
+            Looked::Over(left) => left,
+            Looked::Tagged(found) => {
+                let (pass, record) = *found;
+                let names: Vec<Key> = record.tags.iter().map(|(name, _)| name.clone()).collect();
+                // In a box, as what was found is: most reads have no tags, and need no room for them.
+                let known = Box::pin(self.capture(&names)).await;
+                self.land_record(pass, sent, record, known)
+            }
+        }
     }
 
     /// Lands what the second level had, unless a tag of it was raised since.
-    async fn land_record(&self, mut pass: Pass, sent: Nanos, record: Record) -> Option<Pass> {
-        let names: Vec<Key> = record.tags.iter().map(|(name, _)| name.clone()).collect();
-        let known = self.capture(&names).await;
+    fn land_record(&self, mut pass: Pass, sent: Nanos, record: Record, known: Captured) -> Option<Pass> {
         let same = known
             .iter()
             .zip(&record.tags)

@@ -1,9 +1,13 @@
 //! Reading: the first level, then a shared flight.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Sleep;
 
 use super::load::Job;
 use super::{Engine, Outcome};
@@ -49,8 +53,8 @@ impl Engine {
     /// The value that the second level holds, if it answers and has one.
     pub(crate) async fn remote_value(&self, key: &Key) -> Option<(Version, Bytes)> {
         let remote = self.remote.as_ref()?;
-        let fetched = self.ask(RemoteOp::Get, 1, remote.get(vec![key.clone()])).await;
-        let record = fetched.into_iter().next()?.ok()?.record?;
+        let fetched = self.ask_one(RemoteOp::Get, remote.get_one(key.clone())).await;
+        let record = fetched.ok()?.record?;
         match record.body {
             Body::Value(bytes) => Some((record.version, bytes)),
             Body::Absent | Body::Unknown => None,
@@ -134,8 +138,9 @@ impl Engine {
 
     /// Under the key's lock: what the first level has by now, else a flight that will do, else a new one.
     fn join(&self, key: &Key, read: &Read) -> Result<Joined, Error> {
-        let partition = self.partitions.at(self.partitions.id(key));
-        let mut locked = self.lock(key);
+        let id = self.partitions.id(key);
+        let partition = self.partitions.at(id);
+        let mut locked = self.lock_in(id, key);
         let now = self.now();
         let held = self.memory.as_ref().and_then(|memory| memory.peek(key));
         if !read.fresh {
@@ -176,7 +181,7 @@ impl Engine {
     /// Whether a flight's answer will do for a reader that comes now: it must not be below the floor, nor have begun
     /// so long ago that a change could have been missed since.
     fn joinable(&self, flight: &Flight<Outcome>, floor: Version, now: Nanos) -> bool {
-        let partition = self.partitions.at(self.partitions.id(&flight.key));
+        let partition = self.partitions.at(flight.partition);
         let young = now < flight.began.after(self.bound.trusted());
         let in_time = young || (!flight.tagged && partition.holds(now));
         let outcome = flight.landed();
@@ -226,9 +231,8 @@ impl Engine {
         } else {
             hard
         };
-        let outcome = tokio::time::timeout(wait, flight.wait()).await;
-        let failed = match outcome {
-            Ok(Ok(landed)) => {
+        let failed = match self.outcome(flight, began, wait).await {
+            Some(Ok(landed)) => {
                 let entry = landed.entry;
                 let too_old = entry.known_at.after(self.bound.trusted()) <= began;
                 if landed.overtaken && (too_old || entry.version < read.floor) {
@@ -241,12 +245,36 @@ impl Engine {
                     at: self.now(),
                 }));
             }
-            Ok(Err(error)) => error,
-            Err(_) => Error::TimedOut(wait),
+            Some(Err(error)) => error,
+            None => Error::TimedOut(wait),
         };
         let answer = stale.ok_or(failed)?;
         self.answered(Origin::Stale);
         Ok(Ok(answer))
+    }
+
+    /// What becomes of a flight until a reader has waited for so long.
+    ///
+    /// Most reads of the second level are answered by the first step of a flight that its readers fly, and the step has a
+    /// limit of its own ([`Engine::ask`]). A timer is set only when there is more to wait for.
+    async fn outcome(&self, flight: &Arc<Flight<Outcome>>, began: Nanos, limit: Duration) -> Option<Outcome> {
+        // In a box, for want of which each read's future would be larger.
+        let (mut wait, mut timer) = (pin!(flight.wait()), None::<Pin<Box<Sleep>>>);
+        let mut is_first = limit >= self.policy.remote_timeout;
+        poll_fn(|context| {
+            if let Poll::Ready(outcome) = wait.as_mut().poll(context) {
+                return Poll::Ready(Some(outcome));
+            }
+            if std::mem::take(&mut is_first) && wait.is_flown() {
+                return Poll::Pending;
+            }
+            let timer = timer.get_or_insert_with(|| {
+                let left = limit.saturating_sub(self.now().since(began));
+                Box::pin(tokio::time::sleep(left))
+            });
+            timer.as_mut().poll(context).map(|()| None)
+        })
+        .await
     }
 
     /// What may be served instead of an error (G7).

@@ -13,11 +13,22 @@ pub(crate) struct Wait<T> {
     flight: Arc<Flight<T>>,
     /// Among those who are woken, once it was polled.
     id: Option<u64>,
+    /// Whether those who wait were to go on flying it when it was polled last.
+    is_flown: bool,
 }
 
 impl<T> Wait<T> {
     pub(super) fn new(flight: Arc<Flight<T>>) -> Self {
-        Self { flight, id: None }
+        Self {
+            flight,
+            id: None,
+            is_flown: false,
+        }
+    }
+
+    /// Whether the flight has a pilot, as far as the last poll has shown: then the pilot's next step wakes this too (F5).
+    pub(crate) const fn is_flown(&self) -> bool {
+        self.is_flown
     }
 }
 
@@ -51,7 +62,7 @@ impl<T: Clone + Send + Sync + 'static> Future for Wait<T> {
         if let Some(outcome) = self.register(context.waker()) {
             return Poll::Ready(outcome);
         }
-        self.flight.fly(self.id);
+        self.is_flown = self.flight.fly(self.id);
         self.flight.landed().map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -129,9 +129,13 @@ impl SecondLevel for RedisLevel {
         Box::pin(async move {
             match &keys[..] {
                 [key] => vec![self.0.get_one(key).await],
-                keys => Box::pin(self.0.get_many(keys)).await,
+                keys => self.0.get_many(keys).await,
             }
         })
+    }
+
+    fn get_one(&self, key: Key) -> BoxFuture<'_, Result<Fetched, RemoteError>> {
+        Box::pin(async move { self.0.get_one(&key).await })
     }
 
     fn lease(&self, keys: Vec<Key>) -> BoxFuture<'_, Each<Leased>> {

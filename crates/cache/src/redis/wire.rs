@@ -178,8 +178,7 @@ fn untag(tail: &mut Bytes) -> Option<Vec<(Key, u64)>> {
 /// A partition's meta: sequence number, nonce and mark.
 pub(super) fn meta(text: &[u8]) -> Option<(Position, Mark)> {
     let seq = number(text.get(..20))?;
-    let nonce = std::str::from_utf8(text.get(21..37)?).ok()?;
-    let nonce = u64::from_str_radix(nonce, 16).ok()?;
+    let nonce = nonce_of(text.get(21..37)?)?;
     let mark = number(text.get(38..58))?;
     Some((Position { seq, nonce }, Mark::new(mark)))
 }
@@ -187,10 +186,22 @@ pub(super) fn meta(text: &[u8]) -> Option<(Position, Mark)> {
 /// The position that stands first in a tag's generation.
 pub(super) fn position(text: &[u8]) -> Option<Position> {
     let seq = number(text.get(..20))?;
-    let nonce = std::str::from_utf8(text.get(21..37)?).ok()?;
     Some(Position {
         seq,
-        nonce: u64::from_str_radix(nonce, 16).ok()?,
+        nonce: nonce_of(text.get(21..37)?)?,
+    })
+}
+
+/// Sixteen hexadecimal digits. Each answer brings one: neither checked as text before, nor by a general parser.
+fn nonce_of(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |nonce, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return None,
+        };
+        Some(nonce << 4 | u64::from(value))
     })
 }
 
@@ -291,6 +302,26 @@ mod tests {
             assert_eq!(of(bad), None, "{bad}");
         }
         assert_eq!(number(None), None);
+    }
+
+    #[test]
+    fn metas_read_back() {
+        let text = |nonce: &str| format!("{:020} {nonce} {:020}", 12, 34);
+        for written in [0, 5, 0x0123_4567_89AB_CDEF, u64::MAX] {
+            let told = Position {
+                seq: 12,
+                nonce: written,
+            };
+            let lower = nonce(written);
+            for digits in [&lower, &lower.to_uppercase()] {
+                assert_eq!(meta(text(digits).as_bytes()), Some((told, Mark::new(34))));
+                assert_eq!(position(text(digits).as_bytes()), Some(told));
+            }
+        }
+        for bad in ["000000000000000g", "+000000000000005", "000000000000 005"] {
+            assert_eq!(meta(text(bad).as_bytes()), None, "{bad}");
+        }
+        assert_eq!(meta(text("0000000000000005").get(..57).unwrap().as_bytes()), None);
     }
 
     #[test]

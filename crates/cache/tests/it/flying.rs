@@ -217,3 +217,43 @@ async fn a_second_level_that_hangs_takes_its_part_of_the_time_of_a_load() {
     assert!(took >= ms(390) && took <= ms(410), "{took:?}");
     assert_eq!(cache.stats().loads, 0);
 }
+
+// No timer is set for the look, which has a limit of its own; what comes after it counts from the reader's beginning.
+#[tokio::test(start_paused = true)]
+async fn a_reader_waits_no_longer_than_it_may_whatever_it_waits_for() {
+    let mut policy = Policy::default();
+    policy.remote_timeout = ms(250);
+    policy.hard_timeout = ms(400);
+    for (look, load, patience, expected) in [
+        (10_000, 0, 100, 100),
+        (200, 10_000, 400, 400),
+        (10_000, 10_000, 400, 400),
+        (10_000, 10_000, 250, 250),
+    ] {
+        let (cache, _) = cached(ms(look), false, policy.clone()).await;
+        let source = Source::new();
+        source.delay(ms(load));
+        let (loader, read) = (source.loader(), Read::new().wait(ms(patience)));
+        let began = tokio::time::Instant::now();
+        let reading = async || {
+            let failed = cache.get_or_load("k", &read, &loader).await;
+            assert!(
+                matches!(failed, Err(Error::TimedOut(after)) if after == ms(patience)),
+                "{failed:?}"
+            );
+            began.elapsed()
+        };
+        // The one who begins the flight, one who joins it, and one who joins it when the look is over.
+        let late = async {
+            tokio::time::sleep(ms(expected / 2)).await;
+            reading().await.saturating_sub(ms(expected / 2))
+        };
+        let (first, second, late) = tokio::join!(reading(), reading(), late);
+        for took in [first, second, late] {
+            assert!(
+                (ms(expected)..ms(expected + 10)).contains(&took),
+                "{look} {load} {patience}: {took:?}"
+            );
+        }
+    }
+}

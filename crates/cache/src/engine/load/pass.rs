@@ -50,7 +50,7 @@ impl Engine {
     }
 
     pub(super) async fn pass(&self, job: Job) -> Pass {
-        let partition = self.partitions.id(&job.flight.key);
+        let partition = job.flight.partition;
         Pass {
             partition,
             tags: self.capture(&job.tags).await,
@@ -71,9 +71,14 @@ impl Engine {
     /// The present generations of tags; those not known here are asked for. One that nobody can tell is captured as
     /// unknown, which no entry is trusted under (T2).
     pub(in crate::engine) async fn capture(&self, names: &[Key]) -> Captured {
-        if names.is_empty() {
-            return Captured::default();
+        match self.capture_known(names) {
+            Some(captured) => captured,
+            // In a box: most loads have no tags, and no room for asking for them in their futures.
+            None => Box::pin(self.capture_asked(names)).await,
         }
+    }
+
+    async fn capture_asked(&self, names: &[Key]) -> Captured {
         let now = self.now();
         let mut tags = Vec::with_capacity(names.len());
         for name in names {
