@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::fmt::temporal::DateTimePrinter;
+
 /// A point in time: microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -42,6 +44,19 @@ impl Timestamp {
         text.parse::<jiff::Timestamp>()
             .ok()
             .map(|at| Self(at.as_microsecond()))
+    }
+}
+
+impl Timestamp {
+    /// Appends what [`Display`](fmt::Display) shows, without the detour by a formatter.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        use std::io::Write as _;
+        const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+        let printed =
+            jiff::Timestamp::from_microsecond(self.0).and_then(|at| PRINTER.print_timestamp(&at, &mut *out));
+        if printed.is_err() {
+            write!(out, "{}", self.0).expect("invariant: writing to memory does not fail");
+        }
     }
 }
 
@@ -130,5 +145,23 @@ mod tests {
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert!(at.to_string().ends_with(".123456Z"), "{at}");
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn what_is_written_to_memory_is_what_is_shown() {
+        let micros = [
+            0,
+            1,
+            -1,
+            1_790_000_000_000_000,
+            -62_135_596_800_000_001,
+            i64::MIN,
+            i64::MAX,
+        ];
+        for at in micros.map(Timestamp::from_micros) {
+            let mut out = b"at ".to_vec();
+            at.write_to(&mut out);
+            assert_eq!(out, format!("at {at}").into_bytes());
+        }
     }
 }

@@ -66,14 +66,26 @@ impl ContextId {
 
 /// What may stand in a URL path segment and in a file name without escaping.
 fn is_path_safe(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b':' | b'@')
+    const SAFE: [bool; 256] = {
+        let mut safe = [false; 256];
+        let mut byte = 0_u8;
+        loop {
+            safe[byte as usize] =
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b':' | b'@');
+            if byte == u8::MAX {
+                break safe;
+            }
+            byte += 1;
+        }
+    };
+    SAFE[usize::from(byte)]
 }
 
 fn is_printable(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte == b' '
 }
 
-fn check(field: &'static str, text: &str, allowed: fn(u8) -> bool) -> Result<(), Error> {
+fn check(field: &'static str, text: &str, allowed: impl Fn(u8) -> bool) -> Result<(), Error> {
     let problem = if text.is_empty() {
         "is empty".to_owned()
     } else if text.len() > ID_BYTES_MAX {

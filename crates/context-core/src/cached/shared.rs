@@ -13,8 +13,9 @@ impl CachedStore {
     /// As [`head`](crate::store::ContextStore::head), without a copy for each reader of what memory holds.
     pub(crate) async fn shared_head(&self, key: &ContextKey) -> Result<Arc<Head>> {
         let inner = &*self.0;
-        let found = match inner.reading(key) {
-            Some(read) => inner.find(key, &read).await,
+        let read = inner.reading(key);
+        let found = match &read {
+            Some(read) => inner.find(key, read).await,
             None => None,
         };
         let Some(found) = found else {
@@ -28,6 +29,9 @@ impl CachedStore {
     /// there is no such context learns it there.
     pub(crate) fn head_ready(&self, key: &ContextKey) -> Option<Arc<Head>> {
         let inner = &*self.0;
+        if !inner.heads.cache().has_memory() {
+            return None;
+        }
         let read = inner.reading(key).filter(|_| Session::current_plan().l1)?;
         let found = inner.heads.hit(key, &read).filter(|found| !found.is_aging)?;
         let head = inner.there(&found).ok()?;

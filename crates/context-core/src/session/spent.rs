@@ -1,8 +1,11 @@
 //! Where the time of a request went: as sums for the line in the log when it was slow, one by one for a trace.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{Session, stages};
@@ -74,12 +77,41 @@ pub(crate) fn spent(stage: Stage, took: Duration) {
 ///
 /// # Cancellation
 /// As of what it runs; of a stage that is dropped, what it took until then is noted.
-pub(crate) async fn timed<F: Future>(stage: Stage, work: F) -> F::Output {
-    let _running = Running {
+pub(crate) const fn timed<F: Future>(stage: Stage, work: F) -> Timed<F> {
+    Timed {
+        work,
         stage,
-        begun: Instant::now(),
-    };
-    work.await
+        running: None,
+    }
+}
+
+pin_project! {
+    /// See [`timed`]. Not an `async` function, whose future would have room for `work` twice.
+    pub(crate) struct Timed<F> {
+        // First, so that what is dropped under way has ended when its time is noted.
+        #[pin]
+        work: F,
+        stage: Stage,
+        running: Option<Running>,
+    }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let stage = *this.stage;
+        this.running.get_or_insert_with(|| Running {
+            stage,
+            begun: Instant::now(),
+        });
+        let polled = this.work.poll(context);
+        if polled.is_ready() {
+            *this.running = None;
+        }
+        polled
+    }
 }
 
 /// A stage under way; ends when it is dropped.

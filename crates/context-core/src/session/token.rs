@@ -121,9 +121,13 @@ impl Token {
                 bytes.extend(number.to_le_bytes());
             }
         }
-        for (Name(context), version) in self.in_order() {
+        let mut add = |(Name(context), version): (Name, Version)| {
             bytes.extend(context.to_le_bytes());
             bytes.extend(version.to_le_bytes());
+        };
+        match self.seen.as_slice() {
+            [only] => add((only.context, only.version)),
+            _ => self.in_order().for_each(add),
         }
         Some(URL_SAFE_NO_PAD.encode(bytes))
     }
