@@ -7,6 +7,8 @@
 //! value as long as the server's body. Clients, servers and Redis share the cores.
 //!
 //! Medians of rounds that take turns, and of the ratios of rounds that follow each other.
+//!
+//! `… --bench remote -- instructions` counts the instructions of a request instead, outside of the kernel, by valgrind.
 #![expect(
     clippy::panic,
     clippy::print_stdout,
@@ -18,6 +20,8 @@
 mod client;
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/instructions.rs"]
+mod instructions;
 #[path = "support/load.rs"]
 mod load;
 #[path = "remote/manager.rs"]
@@ -44,16 +48,22 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    if let Some("bare") = arguments.next().as_deref() {
+    let first = arguments.next();
+    if first.as_deref() == Some("bare") {
         return runtime.block_on(rest::bare(&arguments.next().unwrap()));
     }
     let cluster = Cluster::start();
+    let without_memory = json!({"cache": {"in_memory": {"enabled": false}}});
+    let server = cluster.serve(&without_memory);
     runtime.block_on(async {
-        let without_memory = json!({"cache": {"in_memory": {"enabled": false}}});
-        let server = cluster.serve(&without_memory);
         for metadata in METADATA {
             fill(&server, metadata).await;
         }
+    });
+    if first.as_deref() == Some("instructions") {
+        return rest::count(&runtime, &cluster, &server, &without_memory);
+    }
+    runtime.block_on(async {
         manager::compare(&cluster, &without_memory).await;
         rest::compare(&cluster, &server).await;
     });

@@ -15,6 +15,8 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/instructions.rs"]
+mod instructions;
 #[path = "support/load.rs"]
 mod load;
 
@@ -29,6 +31,7 @@ use axum::routing::get;
 use contextkeep_test_support::figures::{self, median, ratio};
 
 use client::{Connection, Process, post};
+use instructions::{collected, each};
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 7;
@@ -42,7 +45,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("bare") => return bare(&arguments.next().unwrap()),
-        Some("instructions") => return instructions(),
+        Some("instructions") => return count(),
         _ => {}
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -80,7 +83,7 @@ fn bare_command(folder: &Path, body: &[u8]) -> Command {
 }
 
 /// Instructions of a request, both sizes, both servers: one connection, the difference of two numbers of requests.
-fn instructions() {
+fn count() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,8 +101,8 @@ fn instructions() {
                 });
             })
         };
-        let ours = each(&mut ours);
-        let bare = each(&mut |requests| {
+        let ours = each(COUNTED, &mut ours);
+        let bare = each(COUNTED, &mut |requests| {
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let bare = bare_command(folder.path(), &body);
             collected(folder.path(), &bare, |address| {
@@ -111,31 +114,6 @@ fn instructions() {
             body.len()
         );
     }
-}
-
-fn each(run: &mut impl FnMut(u64) -> u64) -> u64 {
-    let (few, many) = COUNTED;
-    run(many).saturating_sub(run(few)) / (many - few)
-}
-
-/// Instructions that a server takes from its start to its end.
-fn collected(folder: &Path, server: &Command, work: impl FnOnce(&str)) -> u64 {
-    let log = folder.join("valgrind.log");
-    let mut command = Command::new("valgrind");
-    command
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(format!("--log-file={}", log.display()))
-        .arg(server.get_program())
-        .args(server.get_args())
-        .current_dir(server.get_current_dir().unwrap_or(folder));
-    let process = Process::of(command);
-    work(&process.address);
-    process.stop();
-    let log = std::fs::read_to_string(log).unwrap();
-    let count = log
-        .lines()
-        .find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
-    count.unwrap_or_else(|| panic!("no count: {log}"))
 }
 
 async fn repeat(address: &str, path: &str, requests: u64) {

@@ -17,4 +17,5 @@ pub mod shutdown;
 pub mod summaries;
 pub mod sweeper;
 pub mod telemetry;
+mod timer;
 pub mod transfer;

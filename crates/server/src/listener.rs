@@ -1,7 +1,5 @@
 //! Accepting connections, with a bound on their number and on how long a client may take to say what it wants.
 
-mod timer;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::timer::ConnectionTimer;
 use crate::config::ServerSettings;
 use crate::rest::Front;
+use crate::timer::ConnectionTimer;
 
 /// Wait after the system refused to accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,7 +37,7 @@ pub async fn serve(
         let connection = http1::Builder::new()
             .timer(ConnectionTimer::default())
             .header_read_timeout(settings.header_timeout)
-            .serve_connection(TokioIo::new(stream), front.clone());
+            .serve_connection(TokioIo::new(stream), front.on_connection());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -7,13 +7,18 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use serde_json::Value;
+use tokio::runtime::Runtime;
 
-use super::client::Process;
+use super::client::{self, Connection, Process};
 use super::cluster::{Cluster, Server};
-use super::{METADATA, READERS, bare_get, id, load, multiplexed, report, set_bare};
+use super::instructions::{collected, each};
+use super::{CONTEXTS, METADATA, READERS, bare_get, id, load, multiplexed, report, set_bare};
 
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_secs(1);
+/// Requests of the two runs whose instructions are counted.
+const COUNTED: (u64, u64) = (6_400, 25_600);
 
 pub(crate) async fn compare(cluster: &Cluster, server: &Server) {
     println!("N3 over REST: heads from Redis against a bare axum handler with a bare GET of the same body");
@@ -35,6 +40,46 @@ pub(crate) async fn compare(cluster: &Cluster, server: &Server) {
             report("over REST: ", answer.len(), readers, ours, theirs);
         }
         answered(server, &path(0)).await;
+    }
+}
+
+/// Instructions of a request, both sizes, both servers: 64 connections, the difference of two numbers of requests. What the
+/// cache asks Redis by the clock is in it, which is more beside requests that valgrind slows down.
+pub(crate) fn count(runtime: &Runtime, cluster: &Cluster, server: &Server, settings: &Value) {
+    println!("N3 over REST: instructions of a request outside of the kernel, {CONTEXTS} connections");
+    let connection = runtime.block_on(multiplexed(&cluster.redis.url()));
+    for metadata in METADATA {
+        let path = |number| format!("/v1/contexts/{}", id(metadata, number));
+        let body = runtime.block_on(async {
+            let body = answered(server, &path(0)).await;
+            set_bare(&connection, metadata, body.as_bytes()).await;
+            body
+        });
+        let of = |command: &dyn Fn(&std::path::Path) -> Command| {
+            each(COUNTED, &mut |requests| {
+                let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+                collected(folder.path(), &command(folder.path()), |address| {
+                    let turns = usize::try_from(requests).unwrap() / CONTEXTS;
+                    let readers = (0..CONTEXTS).map(|number| repeat(address, path(number), turns));
+                    runtime.block_on(futures_util::future::join_all(readers));
+                })
+            })
+        };
+        let ours = of(&|folder| Process::command(folder, &cluster.settings(settings)));
+        let bare = of(&|folder| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.current_dir(folder).args(["bare", &cluster.redis.url()]);
+            command
+        });
+        println!("    {:>6} bytes: {ours:>7}, bare {bare:>7}", body.len());
+    }
+}
+
+async fn repeat(address: &str, path: String, turns: usize) {
+    let mut connection = Connection::open(address).await;
+    let request = client::get(address, &path);
+    for _ in 0..turns {
+        connection.send(&request).await;
     }
 }
 

@@ -34,13 +34,18 @@ use super::{Rest, contexts, window};
 use crate::session;
 use crate::telemetry::metrics::requests::{self, Requests};
 use crate::telemetry::traces::Trace;
+use crate::timer::ConnectionTimer;
 
 /// Largest map of a request's headers that is used again for an answer's: a connection keeps the map that it was sent.
 const HEADERS_MAX: usize = 16;
 
 /// All that is served on the port.
 #[derive(Clone)]
-pub struct Front(Arc<Inner>);
+pub struct Front {
+    inner: Arc<Inner>,
+    /// For what is waited for here. Requests of a connection come one after the other.
+    timer: ConnectionTimer,
+}
 
 struct Inner {
     rest: Rest,
@@ -53,20 +58,33 @@ struct Inner {
 impl Front {
     /// `routes` have `guards` around them already.
     pub(super) fn new(rest: Rest, guards: Arc<Guards>, routes: Router) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             rest,
             guards,
             routes,
             heads: requests::of_route(contexts::PATH),
             windows: requests::of_route(window::PATH),
-        }))
+        });
+        Self {
+            inner,
+            timer: ConnectionTimer::default(),
+        }
+    }
+
+    /// For one more connection.
+    #[must_use]
+    pub fn on_connection(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            timer: ConnectionTimer::default(),
+        }
     }
 }
 
 impl fmt::Debug for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front")
-            .field("rest", &self.0.rest)
+            .field("rest", &self.inner.rest)
             .finish_non_exhaustive()
     }
 }
@@ -81,19 +99,23 @@ impl hyper::service::Service<Request<Incoming>> for Front {
     type Future = Either<Ready<Result<Answer, Infallible>>, Either<Waiting, Routed>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(visit) = self.0.visit(&request) {
-            if let Some(found) = self.0.found(&visit) {
-                return Either::Left(ready(Ok(self.0.answer(&visit, &found, request.headers_mut()))));
+        if let Some(visit) = self.inner.visit(&request) {
+            if let Some(found) = self.inner.found(&visit) {
+                return Either::Left(ready(Ok(self.inner.answer(
+                    &visit,
+                    &found,
+                    request.headers_mut(),
+                ))));
             }
             // Whoever traces wants to know what is waited for, which the routes tell.
-            if matches!(visit.asked, Asked::Head) && self.0.rest.traces.is_none() {
+            if matches!(visit.asked, Asked::Head) && self.inner.rest.traces.is_none() {
                 let headers = emptied(request.headers_mut());
                 let head = self.clone().head(visit, headers).map(Ok);
                 return Either::Right(Either::Left(Box::pin(head)));
             }
         }
         let routed: fn(Response<Body>) -> Answer = |response| response.map(FrontBody::Routed);
-        let routed = self.0.routes.clone().oneshot(request).map_ok(routed);
+        let routed = self.inner.routes.clone().oneshot(request).map_ok(routed);
         Either::Right(Either::Right(routed))
     }
 }
@@ -203,14 +225,14 @@ impl Inner {
     }
 
     /// A head that is to be waited for.
-    async fn get(&self, visit: &Visit, headers: HeaderMap) -> Answer {
+    async fn get(&self, visit: &Visit, headers: HeaderMap, timer: &ConnectionTimer) -> Answer {
         let refused = |problem: Problem| problem.into_response().map(FrontBody::Routed);
         let Some(_permit) = self.guards.permit() else {
             return refused(middleware::busy());
         };
         let limit = self.rest.settings.request_timeout;
         let work = visit.session.scope(self.rest.manager.get(&visit.key));
-        let mut response = match middleware::within(limit, work).await {
+        let mut response = match timer.within(visit.begun, limit, work).await {
             Some(Ok(head)) => contexts::answer(headers, &head),
             Some(Err(error)) => refused(error.into()),
             None => return refused(middleware::late(limit)),
@@ -223,8 +245,8 @@ impl Inner {
 impl Front {
     /// As the route answers behind the guards.
     async fn head(self, visit: Visit, headers: HeaderMap) -> Answer {
-        let Inner { guards, heads, .. } = &*self.0;
-        let mut response = self.0.get(&visit, headers).await;
+        let Inner { guards, heads, .. } = &*self.inner;
+        let mut response = self.inner.get(&visit, headers, &self.timer).await;
         guards.served(visit.passed(contexts::PATH, heads, None), &mut response);
         response
     }

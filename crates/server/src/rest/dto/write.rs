@@ -32,7 +32,8 @@ fn cursor(out: &mut Vec<u8>, cursor: Option<&str>) {
 }
 
 pub(crate) fn each<T>(out: &mut Vec<u8>, name: &str, values: &[T], mut one: impl FnMut(&mut Vec<u8>, &T)) {
-    write!(out, "\"{name}\":[").expect("invariant: writing to memory does not fail");
+    field(out, name);
+    out.push(b'[');
     for (index, value) in values.iter().enumerate() {
         if index > 0 {
             out.push(b',');
@@ -44,12 +45,14 @@ pub(crate) fn each<T>(out: &mut Vec<u8>, name: &str, values: &[T], mut one: impl
 
 /// One stored item.
 pub(crate) fn item(out: &mut Vec<u8>, item: &Item) {
-    write!(
-        out,
-        "{{\"seq\":{},\"tokens\":{},\"created_at\":\"{}\",\"item\":{}}}",
-        item.seq, item.tokens, item.created_at, item.body
-    )
-    .expect("invariant: writing to memory does not fail");
+    out.push(b'{');
+    number(out, "seq", item.seq);
+    out.push(b',');
+    number(out, "tokens", item.tokens.into());
+    time(out, "created_at", item.created_at);
+    out.extend_from_slice(b",\"item\":");
+    out.extend_from_slice(item.body.as_bytes());
+    out.push(b'}');
 }
 
 /// A head: what [`ContextBody`](super::ContextBody) says, its metadata copied as they are.
@@ -124,7 +127,9 @@ fn text(out: &mut Vec<u8>, name: &str, value: &str) {
 fn time(out: &mut Vec<u8>, name: &str, at: Timestamp) {
     out.push(b',');
     field(out, name);
-    write!(out, "\"{at}\"").expect("invariant: writing to memory does not fail");
+    out.push(b'"');
+    at.write_to(out);
+    out.push(b'"');
 }
 
 pub(crate) fn capacity(items: &[Item]) -> usize {

@@ -1,12 +1,13 @@
-//! The timer of one connection: how long hyper waits for the head of a request.
+//! The timer of one connection: how long hyper waits for the head of a request, or how long an answer may take.
 //!
-//! hyper makes a wait for each request and drops it when the head is there. A timer of the runtime for each of them would
-//! be put into the runtime's wheel and taken out again, under its lock, for nothing: nearly every client is in time. Here
+//! Each request has such a wait, which is dropped when what was waited for is there. A timer of the runtime for each of them
+//! would be put into the runtime's wheel and taken out again, under its lock, for nothing: nearly everybody is in time. Here
 //! one timer of the runtime stays armed for the whole connection, and a wait only says when it ends. A timer that fires
 //! before the present wait ends is armed again, for that end; so a connection in use is woken once in a timeout.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 /// The timer of one connection, and not of several: its waits come one after the other.
 #[derive(Clone, Default)]
-pub(super) struct ConnectionTimer(Arc<Mutex<Option<Armed>>>);
+pub(crate) struct ConnectionTimer(Arc<Mutex<Option<Armed>>>);
 
 /// A timer of the runtime, and whom it wakes.
 struct Armed {
@@ -67,6 +68,30 @@ impl Future for Wait {
                 .insert(Armed::new(self.until, context))
                 .arm(self.until, context),
         }
+    }
+}
+
+impl ConnectionTimer {
+    /// What `work` comes to within the limit, which counts from `begun`. What is done at once arms no timer.
+    pub(crate) async fn within<T>(
+        &self,
+        begun: Instant,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let Some(until) = begun.checked_add(limit) else {
+            return Some(work.await);
+        };
+        let mut work = pin!(work);
+        let mut wait = Wait {
+            until,
+            timer: self.clone(),
+        };
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Pin::new(&mut wait).poll(context).map(|()| None),
+        })
+        .await
     }
 }
 
@@ -132,7 +157,7 @@ mod tests {
         let begun = Instant::now();
         for _ in 0..7 {
             let mut wait = timer.sleep(SECOND * 10);
-            let none = std::future::poll_fn(|context| Poll::Ready(wait.as_mut().poll(context).is_pending()));
+            let none = poll_fn(|context| Poll::Ready(wait.as_mut().poll(context).is_pending()));
             assert!(none.await);
             pass(SECOND * 3).await;
         }
@@ -141,6 +166,25 @@ mod tests {
         let waited = last.elapsed();
         assert!((SECOND * 10..SECOND * 11).contains(&waited), "{waited:?}");
         assert_eq!(last - begun, SECOND * 21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_given_up_at_its_own_time() {
+        let timer = ConnectionTimer::default();
+        for took in [1, 9] {
+            let work = tokio::time::sleep(SECOND * took);
+            assert_eq!(timer.within(Instant::now(), SECOND * 10, work).await, Some(()));
+        }
+        let begun = Instant::now();
+        pass(SECOND * 4).await;
+        let never = std::future::pending::<()>();
+        assert_eq!(timer.within(begun, SECOND * 10, never).await, None);
+        let waited = begun.elapsed();
+        assert!((SECOND * 10..SECOND * 11).contains(&waited), "{waited:?}");
+        // What is done is given, however late.
+        assert_eq!(timer.within(begun, SECOND, async { 7 }).await, Some(7));
+        let endless = timer.within(begun, Duration::MAX, tokio::time::sleep(SECOND));
+        assert_eq!(endless.await, Some(()));
     }
 
     #[tokio::test(start_paused = true)]
