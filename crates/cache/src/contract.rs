@@ -36,7 +36,7 @@ pub(crate) fn change(key: &Key, version: u64, mark: u64, body: Body) -> Change {
 impl Level {
     pub(crate) async fn get(&self, key: &Key) -> (Option<Record>, Option<Position>) {
         let fetched = self.tier.get_one(key.clone()).await.unwrap();
-        let among = self.tier.get(vec![key.clone()]).await.remove(0).unwrap();
+        let among = self.tier.get(vec![key.clone(); 2]).await.remove(0).unwrap();
         let shown =
             |record: &Option<Record>| record.as_ref().map(|found| (found.version, found.body.clone()));
         assert_eq!(

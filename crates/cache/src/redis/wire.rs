@@ -177,13 +177,10 @@ fn untag(tail: &mut Bytes) -> Option<Vec<(Key, u64)>> {
 
 /// A partition's meta: sequence number, nonce and mark.
 pub(super) fn meta(text: &[u8]) -> Option<(Position, Mark)> {
-    let seq = number(text.get(..20))?;
-    let nonce = nonce_of(text.get(21..37)?)?;
-    let mark = number(text.get(38..58))?;
-    Some((Position { seq, nonce }, Mark::new(mark)))
+    Some((position(text)?, Mark::new(number(text.get(38..58))?)))
 }
 
-/// The position that stands first in a tag's generation.
+/// The position that stands first in a meta, and in a tag's generation.
 pub(super) fn position(text: &[u8]) -> Option<Position> {
     let seq = number(text.get(..20))?;
     Some(Position {

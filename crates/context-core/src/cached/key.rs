@@ -4,8 +4,8 @@ use crate::id::{ContextId, ContextKey, TenantId};
 
 /// Sixteen hexadecimal digits and two slashes.
 const BESIDE: usize = 16 + 2;
-/// Room for most names, also with an identifier of 36 characters. What waits for an answer holds one.
-const USUAL: usize = 64;
+/// Room for most names, such as of two identifiers of 36 characters. What waits for an answer holds one.
+const USUAL: usize = 96;
 
 /// A name. Most are made without allocating: a hit needs it for its lookup only.
 pub(super) struct Name {
@@ -105,6 +105,11 @@ mod tests {
                 );
             }
         }
+        let usual = key(&texts(36), &texts(36));
+        assert!(
+            Name::new(u64::MAX, &usual).long.is_none(),
+            "a hit allocates nothing"
+        );
         let key = key("acme", "a");
         assert_eq!(Name::new(0, &key).as_str(), "/acme/a");
         assert_eq!(Name::new(0xAB, &key).as_str(), "00000000000000ab/acme/a");

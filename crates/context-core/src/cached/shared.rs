@@ -39,3 +39,18 @@ impl CachedStore {
         Some(head)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // It is the most of a box that each read of a head has; mimalloc gives out what is larger than 1,024 on its slow path.
+    #[test]
+    fn a_head_is_waited_for_in_little_room() {
+        fn size<F>(_: impl FnOnce(&'static CachedStore, &'static ContextKey) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(CachedStore::shared_head);
+        assert!(size <= 992, "{size}");
+    }
+}

@@ -82,3 +82,19 @@ impl Engine {
         }));
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    // Each look is a box of its own. mimalloc, for one, gives out what is larger than this on its slow path.
+    #[test]
+    fn a_look_into_the_second_level_takes_a_small_box() {
+        fn size<F>(_: impl FnOnce(Arc<Engine>, Job, Arc<dyn Loader>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(Engine::look);
+        assert!(size <= 1024, "{size}");
+    }
+}

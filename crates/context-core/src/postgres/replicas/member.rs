@@ -175,18 +175,22 @@ mod tests {
         Member::new(endpoint, gate)
     }
 
+    /// Down, and answering nobody.
+    fn silent() -> Seen {
+        Seen {
+            health: Health::default().failed().failed().failed(),
+            silent: true,
+            ..Seen::default()
+        }
+    }
+
     // A connection that is made for the check may be answered before the server is looked at again.
     #[tokio::test(start_paused = true)]
     async fn it_is_ready_only_while_calls_are_let_in() {
         let member = member();
         let ready = async || member.ask(async |_| Ok(())).await;
         ready().await.unwrap();
-        let silent = Seen {
-            health: Health::default().failed().failed().failed(),
-            silent: true,
-            ..Seen::default()
-        };
-        member.see(Instant::now(), silent);
+        member.see(Instant::now(), silent());
         for refused in [ready().await.unwrap_err(), member.enter().await.unwrap_err()] {
             assert_eq!(refused.kind(), Kind::Open);
         }
@@ -214,12 +218,7 @@ mod tests {
     async fn who_asks_is_told_when_it_falls_silent_meanwhile() {
         let member = member();
         let never = member.ask(async |_| std::future::pending::<Result<(), Fault>>().await);
-        let silent = Seen {
-            health: Health::default().failed().failed().failed(),
-            silent: true,
-            ..Seen::default()
-        };
-        let (told, ()) = tokio::join!(never, async { member.see(Instant::now(), silent) });
+        let (told, ()) = tokio::join!(never, async { member.see(Instant::now(), silent()) });
         assert_eq!(told.unwrap_err().kind(), Kind::TimedOut);
     }
 
