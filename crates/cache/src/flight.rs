@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
 use quick_cache::DefaultHashBuilder;
+use smallvec::SmallVec;
 
 use self::wait::Wait;
 use crate::clock::Nanos;
@@ -66,7 +67,8 @@ impl<T: fmt::Debug> fmt::Debug for Flight<T> {
 #[derive(Debug)]
 enum State<T> {
     Flying {
-        wakers: Vec<(u64, Waker)>,
+        /// Most loads have one who waits, and need no list.
+        wakers: SmallVec<[(u64, Waker); 1]>,
         next: u64,
         /// Who polls the pilot just now. He looks for the outcome when he has: a wake would only have him polled again.
         polling: Option<u64>,
@@ -153,19 +155,11 @@ impl<T: Send + Sync + 'static> Wake for Flight<T> {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let (first, others): (Waker, Vec<Waker>) = match &*lock(&self.state) {
-            State::Flying { wakers, .. } => match wakers.as_slice() {
-                // Most loads have one who waits, and need no list.
-                [(_, first), others @ ..] => {
-                    let others = others.iter().map(|(_, waker)| waker.clone());
-                    (first.clone(), others.collect())
-                }
-                [] => return,
-            },
+        let wakers: SmallVec<[Waker; 1]> = match &*lock(&self.state) {
+            State::Flying { wakers, .. } => wakers.iter().map(|(_, waker)| waker.clone()).collect(),
             State::Landed(_) => return,
         };
-        first.wake();
-        for waker in others {
+        for waker in wakers {
             waker.wake();
         }
     }
@@ -250,7 +244,7 @@ impl<T: Clone> Locked<'_, T> {
             tagged,
             need: AtomicU64::new(need.get()),
             state: Mutex::new(State::Flying {
-                wakers: Vec::new(),
+                wakers: SmallVec::new(),
                 next: 0,
                 polling: None,
             }),

@@ -2,9 +2,10 @@
 //! coherence decision depends on it.
 
 use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
-use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::Offset;
 
 /// A point in time: microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,16 +49,37 @@ impl Timestamp {
 }
 
 impl Timestamp {
-    /// Appends what [`Display`](fmt::Display) shows, without the detour by a formatter.
+    /// Appends what [`Display`](fmt::Display) shows, without the detour by a formatter: each head has two of them.
     pub fn write_to(self, out: &mut Vec<u8>) {
-        use std::io::Write as _;
-        const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
-        let printed =
-            jiff::Timestamp::from_microsecond(self.0).and_then(|at| PRINTER.print_timestamp(&at, &mut *out));
-        if printed.is_err() {
-            write!(out, "{}", self.0).expect("invariant: writing to memory does not fail");
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(at) if self.0 >= Self::YEAR_ZERO => out.extend_from_slice(&rfc3339(at)),
+            _ => write!(out, "{self}").expect("invariant: writing to memory does not fail"),
         }
     }
+
+    /// 0000-01-01, before which years have a sign and six digits.
+    const YEAR_ZERO: i64 = -62_167_219_200_000_000;
+}
+
+/// A time with four digits for its year, in UTC with microseconds.
+fn rfc3339(at: jiff::Timestamp) -> [u8; 27] {
+    let at = Offset::UTC.to_datetime(at);
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    let mut put = |end: usize, digits: usize, number: u32| {
+        let mut rest = number;
+        for digit in text[..end].iter_mut().rev().take(digits) {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
+        }
+    };
+    put(4, 4, at.year().unsigned_abs().into());
+    put(7, 2, at.month().unsigned_abs().into());
+    put(10, 2, at.day().unsigned_abs().into());
+    put(13, 2, at.hour().unsigned_abs().into());
+    put(16, 2, at.minute().unsigned_abs().into());
+    put(19, 2, at.second().unsigned_abs().into());
+    put(26, 6, at.subsec_nanosecond().unsigned_abs() / 1000);
+    text
 }
 
 impl fmt::Display for Timestamp {
@@ -155,6 +177,10 @@ mod tests {
             -1,
             1_790_000_000_000_000,
             -62_135_596_800_000_001,
+            Timestamp::YEAR_ZERO,
+            Timestamp::YEAR_ZERO - 1,
+            253_402_207_200_999_999,
+            253_402_300_799_999_999,
             i64::MIN,
             i64::MAX,
         ];

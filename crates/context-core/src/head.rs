@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -20,9 +20,13 @@ pub struct Head {
 impl Head {
     /// The bytes that were made before, else those that `write` makes now. There is one face that writes heads, always the
     /// same for the same head.
-    pub fn get_or_write(&self, write: impl FnOnce(&Context) -> Vec<u8>) -> Bytes {
+    pub fn get_or_write(self: &Arc<Self>, write: impl FnOnce(&Context) -> Vec<u8>) -> Bytes {
         // What is kept is no larger than what it is accounted with.
         let write = || write(&self.context).into_boxed_slice().into();
+        if Arc::strong_count(self) == 1 {
+            // Nobody else has it: it came for this reader only, and is not kept in memory.
+            return self.body.get().cloned().unwrap_or_else(write);
+        }
         self.body.get_or_init(write).clone()
     }
 
@@ -76,10 +80,23 @@ mod tests {
     #[test]
     fn a_head_is_written_once() {
         let context = NewContext::of_agent("a").into_context(ContextId::generate(), Timestamp::default());
-        let head = Head::from(context);
-        let first = head.get_or_write(|context| context.agent_id.clone().into_bytes());
+        let head = Arc::new(Head::from(context));
+        let write = |context: &Context| context.agent_id.clone().into_bytes();
+        assert!(
+            head.get_or_write(write) == "a" && head.body.get().is_none(),
+            "for one reader only"
+        );
+        let shared = Arc::clone(&head);
+        let first = shared.get_or_write(write);
         let again = head.get_or_write(|_| unreachable!("it was written"));
-        assert!(first.as_ptr() == again.as_ptr() && first == "a");
-        assert_eq!(head, Head::from(Context::clone(&head)));
+        drop(shared);
+        let alone = head.get_or_write(|_| unreachable!("it was written"));
+        assert!(
+            first == "a"
+                && [again, alone]
+                    .iter()
+                    .all(|bytes| bytes.as_ptr() == first.as_ptr())
+        );
+        assert_eq!(*head, Head::from(Context::clone(&head)));
     }
 }

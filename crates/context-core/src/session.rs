@@ -279,7 +279,7 @@ impl Session {
     /// tell.
     pub fn told(&self) -> (Option<Bytes>, Option<Duration>) {
         let state = self.lock();
-        (state.token.encode().map(Bytes::from), state.age)
+        (state.token.encode_bytes(), state.age)
     }
 
     /// As [`Session::told`]. `made` is kept beside what the session was answered, and saves to write the token's text again.

@@ -201,19 +201,13 @@ fn from<B>(mut response: Response<B>, origin: Origin) -> Response<B> {
 /// Adds the version as `ETag`.
 fn tagged<B>(mut response: Response<B>, version: Version) -> Response<B> {
     // By hand: the formatter costs more than the rest of the header.
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(version).as_bytes();
     let mut text = [b'"'; 22];
-    let mut first = text.len() - 1;
-    let mut left = version;
-    for digit in text.iter_mut().rev().skip(1) {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        first -= 1;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
+    if let Some(place) = text.get_mut(1..=digits.len()) {
+        place.copy_from_slice(digits);
     }
-    let tag = text.get(first.saturating_sub(1)..).map(HeaderValue::from_bytes);
-    if let Some(Ok(tag)) = tag {
+    if let Some(Ok(tag)) = text.get(..digits.len() + 2).map(HeaderValue::from_bytes) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

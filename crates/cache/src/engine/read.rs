@@ -68,10 +68,12 @@ impl Engine {
         read: &Read,
         loader: &Arc<dyn Loader>,
     ) -> Result<Answer, Error> {
-        let began = self.now();
+        let mut began = None;
         let mut found = Version::ZERO;
         for _ in 0..REJOINS {
-            let flight = match self.join(key, read)? {
+            let now = self.now();
+            let began = *began.get_or_insert(now);
+            let flight = match self.join(key, read, now)? {
                 Joined::Hit(answer) => return Ok(answer),
                 Joined::Flight(flight) => flight,
                 Joined::New(job) => {
@@ -104,7 +106,7 @@ impl Engine {
         for key in keys {
             let one = match (!read.fresh).then(|| self.hit(key, read)).flatten() {
                 Some(answer) => Ok(Joined::Hit(answer)),
-                None => checked(key).and_then(|key| self.join(&key, read)),
+                None => checked(key).and_then(|key| self.join(&key, read, began)),
             };
             joined.push(one.map(|one| match one {
                 Joined::New(job) => {
@@ -136,12 +138,12 @@ impl Engine {
         answers
     }
 
-    /// Under the key's lock: what the first level has by now, else a flight that will do, else a new one.
-    fn join(&self, key: &Key, read: &Read) -> Result<Joined, Error> {
+    /// Under the key's lock: what the first level has by now, else a flight that will do, else a new one. `now` is of a
+    /// moment ago.
+    fn join(&self, key: &Key, read: &Read, now: Nanos) -> Result<Joined, Error> {
         let id = self.partitions.id(key);
         let partition = self.partitions.at(id);
         let mut locked = self.lock_in(id, key);
-        let now = self.now();
         let held = self.memory.as_ref().and_then(|memory| memory.peek(key));
         if !read.fresh {
             let served = |held: &&Arc<_>| !read.past_memory && self.serves(held, read.floor, now);

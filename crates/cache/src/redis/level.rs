@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::Pool;
+use deadpool_redis::redis::Cmd;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
@@ -42,6 +43,8 @@ pub struct RedisLevel(Arc<Inner>);
 struct Inner {
     options: Options,
     names: Names,
+    /// Questions for all meta keys, as polls ask them, with the partitions of each.
+    polls: Vec<(Vec<PartitionId>, Cmd)>,
     dial: Dial,
     shared: Shared,
     reads: Reads,
@@ -85,6 +88,7 @@ impl RedisLevel {
                 shared.clone(),
                 lanes.clone(),
             ),
+            polls: logs::polls(&names, options.partitions, dial.is_cluster()),
             names,
             shared,
             pool: pool(&dial, lanes, &mut tasks)?,

@@ -14,24 +14,27 @@ use crate::id::ContextId;
 use crate::truncate::AutoTruncation;
 use crate::{Context, Timestamp, Tokenizer};
 
-/// Goes up with each change of [`Record`]. Formats that were never released: 0x7B, which was JSON, and 2, `MessagePack`.
-const FORMAT: u8 = 3;
+/// Goes up with each change of [`Record`]. Formats that were never released: 0x7B, which was JSON, 2, `MessagePack`, and 3,
+/// whose texts each stood for themselves.
+const FORMAT: u8 = 4;
 
+/// Texts by their bytes in `texts`, where they stand in the order of the fields: so they are found to be UTF-8 once, which for
+/// a dozen short ones takes longer than all the rest of the decoding.
 #[derive(Serialize, Deserialize)]
 struct Record<'bytes> {
-    id: &'bytes str,
-    agent_id: &'bytes str,
-    session_id: Option<&'bytes str>,
-    model_id: Option<&'bytes str>,
-    name: Option<&'bytes str>,
-    description: Option<&'bytes str>,
-    metadata: &'bytes str,
-    #[serde(borrow)]
-    labels: Vec<&'bytes str>,
+    texts: &'bytes str,
+    id: usize,
+    agent_id: usize,
+    session_id: Option<usize>,
+    model_id: Option<usize>,
+    name: Option<usize>,
+    description: Option<usize>,
+    metadata: usize,
+    labels: Vec<usize>,
     max_tokens: u64,
-    tokenizer: &'bytes str,
-    truncation: &'bytes str,
-    forked_from: Option<(&'bytes str, u64)>,
+    tokenizer: usize,
+    truncation: usize,
+    forked_from: Option<(usize, u64)>,
     expires_at: Option<i64>,
     version: u64,
     first_seq: u64,
@@ -44,22 +47,28 @@ struct Record<'bytes> {
 }
 
 pub(super) fn encode(context: &Context) -> Result<Bytes> {
-    let record = Record {
-        id: context.id.as_str(),
-        agent_id: &context.agent_id,
-        session_id: context.session_id.as_deref(),
-        model_id: context.model_id.as_deref(),
-        name: context.name.as_deref(),
-        description: context.description.as_deref(),
-        metadata: context.metadata.as_str(),
-        labels: context.labels.iter().map(String::as_str).collect(),
+    let mut texts = String::with_capacity(128 + context.metadata.as_str().len());
+    let mut put = |text: &str| {
+        texts.push_str(text);
+        text.len()
+    };
+    let mut record = Record {
+        texts: "",
+        id: put(context.id.as_str()),
+        agent_id: put(&context.agent_id),
+        session_id: context.session_id.as_deref().map(&mut put),
+        model_id: context.model_id.as_deref().map(&mut put),
+        name: context.name.as_deref().map(&mut put),
+        description: context.description.as_deref().map(&mut put),
+        metadata: put(context.metadata.as_str()),
+        labels: context.labels.iter().map(|label| put(label)).collect(),
         max_tokens: context.max_tokens,
-        tokenizer: context.tokenizer.as_str(),
-        truncation: context.truncation.as_str(),
+        tokenizer: put(context.tokenizer.as_str()),
+        truncation: put(context.truncation.as_str()),
         forked_from: context
             .forked_from
             .as_ref()
-            .map(|from| (from.id.as_str(), from.at_seq)),
+            .map(|from| (put(from.id.as_str()), from.at_seq)),
         expires_at: context.expires_at.map(Timestamp::as_micros),
         version: context.version,
         first_seq: context.first_seq,
@@ -70,7 +79,8 @@ pub(super) fn encode(context: &Context) -> Result<Bytes> {
         updated_at: context.updated_at.as_micros(),
         stream: context.stream,
     };
-    let mut bytes = Vec::with_capacity(512 + context.metadata.as_str().len());
+    record.texts = &texts;
+    let mut bytes = Vec::with_capacity(256 + texts.len());
     bytes.push(FORMAT);
     let bytes = postcard::to_extend(&record, bytes)
         .map_err(|error| Error::internal(format!("a head for the cache: {error}")))?;
@@ -93,25 +103,34 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
     if !rest.is_empty() {
         return Err(damaged(&format!("has {} bytes too many", rest.len())));
     }
-    let owned = |text: Option<&str>| text.map(str::to_owned);
-    Ok(Context {
-        id: ContextId::parse(record.id)?,
-        agent_id: record.agent_id.to_owned(),
-        session_id: owned(record.session_id),
-        model_id: owned(record.model_id),
-        name: owned(record.name),
-        description: owned(record.description),
-        metadata: JsonObject::trusted(Arc::from(record.metadata)),
-        labels: record.labels.into_iter().map(str::to_owned).collect(),
+    let mut texts = Texts(record.texts);
+    let context = Context {
+        id: ContextId::parse(texts.take(record.id)?)?,
+        agent_id: texts.take(record.agent_id)?.to_owned(),
+        session_id: texts.take_owned(record.session_id)?,
+        model_id: texts.take_owned(record.model_id)?,
+        name: texts.take_owned(record.name)?,
+        description: texts.take_owned(record.description)?,
+        metadata: JsonObject::trusted(Arc::from(texts.take(record.metadata)?)),
+        labels: (record.labels.into_iter())
+            .map(|label| texts.take(label).map(str::to_owned))
+            .collect::<Result<_>>()?,
         max_tokens: record.max_tokens,
-        tokenizer: Tokenizer::stored(record.tokenizer)
-            .ok_or_else(|| damaged(&format!("names the tokenizer {:?}", record.tokenizer)))?,
-        truncation: AutoTruncation::parse(record.truncation)
-            .map_err(|_| damaged(&format!("names the truncation {:?}", record.truncation)))?,
-        forked_from: record
-            .forked_from
-            .map(|(id, at_seq)| ContextId::parse(id).map(|id| ForkedFrom { id, at_seq }))
-            .transpose()?,
+        tokenizer: {
+            let name = texts.take(record.tokenizer)?;
+            Tokenizer::stored(name).ok_or_else(|| damaged(&format!("names the tokenizer {name:?}")))?
+        },
+        truncation: {
+            let name = texts.take(record.truncation)?;
+            AutoTruncation::parse(name).map_err(|_| damaged(&format!("names the truncation {name:?}")))?
+        },
+        forked_from: match record.forked_from {
+            Some((id, at_seq)) => Some(ForkedFrom {
+                id: ContextId::parse(texts.take(id)?)?,
+                at_seq,
+            }),
+            None => None,
+        },
         expires_at: record.expires_at.map(Timestamp::from_micros),
         version: record.version,
         first_seq: record.first_seq,
@@ -121,7 +140,26 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
         created_at: Timestamp::from_micros(record.created_at),
         updated_at: Timestamp::from_micros(record.updated_at),
         stream: record.stream,
-    })
+    };
+    if !texts.0.is_empty() {
+        return Err(damaged("has a text too many"));
+    }
+    Ok(context)
+}
+
+/// The texts that are not taken yet.
+struct Texts<'bytes>(&'bytes str);
+
+impl<'bytes> Texts<'bytes> {
+    fn take(&mut self, bytes: usize) -> Result<&'bytes str> {
+        let (text, rest) = (self.0.split_at_checked(bytes)).ok_or_else(|| damaged("has a text cut short"))?;
+        self.0 = rest;
+        Ok(text)
+    }
+
+    fn take_owned(&mut self, bytes: Option<usize>) -> Result<Option<String>> {
+        bytes.map(|bytes| self.take(bytes).map(str::to_owned)).transpose()
+    }
 }
 
 fn damaged(problem: &str) -> Error {
@@ -165,9 +203,13 @@ mod tests {
             );
         }
         let longer = [&bytes[..], b"\x00"].concat();
-        // A text that is not UTF-8, and a list longer than what follows.
-        let garbled = [&bytes[..2], b"\xff", &bytes[3..]].concat();
-        let endless = [FORMAT, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+        // A text that is not UTF-8, texts that end elsewhere, and a list longer than what follows.
+        let garbled = [&bytes[..9], b"\xff", &bytes[10..]].concat();
+        let id = u8::try_from(context.id.as_str().len()).unwrap();
+        let lengths = bytes.windows(2).rposition(|pair| pair == [id, 7]).unwrap();
+        let moved = |by: u8| [&bytes[..lengths], &[id.wrapping_add(by)], &bytes[lengths + 1..]].concat();
+        let (shorter, longer_by_far) = (moved(u8::MAX), moved(99));
+        let endless = [FORMAT, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
         for bad in [
             &b"{}"[..],
             b"[]",
@@ -176,6 +218,8 @@ mod tests {
             &endless,
             &longer,
             &garbled,
+            &shorter,
+            &longer_by_far,
             &bytes[1..],
         ] {
             assert!(decode(bad).is_err(), "{bad:?} was understood");

@@ -8,10 +8,11 @@
 use std::hash::Hasher as _;
 use std::sync::OnceLock;
 
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine as _, encoded_len};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 use crate::Version;
 use crate::error::{Invalid, Result};
@@ -22,6 +23,9 @@ const CONTEXTS_MAX: usize = 32;
 const FORMAT: u8 = 2;
 const HAS_POSITION: u8 = 1;
 const OVERFLOWED: u8 = 2;
+/// Bytes, before they are made text, of tokens that take no memory but their text's: those of a context or two and a position
+/// have no more.
+const SHORT: usize = 64;
 /// Longest text that is looked at.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -38,7 +42,8 @@ pub struct Epoch {
 #[derive(Clone, Debug, Default)]
 pub struct Token {
     position: Option<(Epoch, u64)>,
-    seen: Vec<Seen>,
+    /// Most requests see one.
+    seen: SmallVec<[Seen; 1]>,
     /// Of the context that was seen last.
     turn: u64,
     /// Some context's version had no room.
@@ -108,28 +113,40 @@ impl Token {
 
     /// The text for a header; `None` if nothing was seen.
     pub fn encode(&self) -> Option<String> {
+        String::from_utf8(self.text()?).ok()
+    }
+
+    /// As [`Token::encode`], in the one place in memory that a header's value keeps.
+    fn text(&self) -> Option<Vec<u8>> {
         if self.is_empty() {
             return None;
         }
         let mut flags = 0;
         flags |= if self.position.is_some() { HAS_POSITION } else { 0 };
         flags |= if self.overflowed { OVERFLOWED } else { 0 };
-        let mut bytes = Vec::with_capacity(2 + 3 * 8 + self.seen.len() * 16);
-        bytes.extend([FORMAT, flags]);
+        let mut bytes = SmallVec::<[u8; SHORT]>::new();
+        bytes.extend_from_slice(&[FORMAT, flags]);
         if let Some((epoch, lsn)) = self.position {
             for number in [epoch.system, u64::from(epoch.timeline), lsn] {
-                bytes.extend(number.to_le_bytes());
+                bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
         let mut add = |(Name(context), version): (Name, Version)| {
-            bytes.extend(context.to_le_bytes());
-            bytes.extend(version.to_le_bytes());
+            bytes.extend_from_slice(&context.to_le_bytes());
+            bytes.extend_from_slice(&version.to_le_bytes());
         };
         match self.seen.as_slice() {
             [only] => add((only.context, only.version)),
             _ => self.in_order().for_each(add),
         }
-        Some(URL_SAFE_NO_PAD.encode(bytes))
+        let mut text = vec![0; encoded_len(bytes.len(), false)?];
+        URL_SAFE_NO_PAD.encode_slice(&bytes, &mut text).ok()?;
+        Some(text)
+    }
+
+    /// As [`Token::encode`].
+    pub(super) fn encode_bytes(&self) -> Option<Bytes> {
+        self.text().map(Bytes::from)
     }
 
     /// The one seen last at the end.
@@ -178,12 +195,12 @@ impl Token {
     /// As [`Token::encode`], from `made` if this token was made before.
     pub(super) fn encode_or(&self, made: &MadeToken) -> Option<Bytes> {
         let made = self.only().map(|only| {
-            let encode = || Some((only, Bytes::from(self.encode()?)));
+            let encode = || Some((only, Bytes::from(self.text()?)));
             made.0.get_or_init(encode).as_ref().filter(|made| made.0 == only)
         });
         match made {
             Some(Some((_, text))) => Some(text.clone()),
-            _ => self.encode().map(Bytes::from),
+            _ => self.encode_bytes(),
         }
     }
 

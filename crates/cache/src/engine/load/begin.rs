@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{Engine, Job, Outcome};
 use crate::error::Error;
 use crate::flight::Flight;
@@ -13,7 +15,7 @@ use crate::loader::Loader;
 /// Lands flights whose task ends early (F3): it panicked, or the runtime shuts down.
 struct Landing {
     engine: Arc<Engine>,
-    flights: Vec<Arc<Flight<Outcome>>>,
+    flights: SmallVec<[Arc<Flight<Outcome>>; 1]>,
 }
 
 impl Landing {
@@ -61,7 +63,7 @@ impl Engine {
     async fn look(self: Arc<Self>, job: Job, loader: Arc<dyn Loader>) {
         let mut landing = Landing {
             engine: Arc::clone(&self),
-            flights: vec![Arc::clone(&job.flight)],
+            flights: smallvec![Arc::clone(&job.flight)],
         };
         let pass = self.pass(job).await;
         let Some(left) = self.consult_one(pass).await else {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use deadpool_redis::redis::cmd;
 use futures_util::future::join_all;
 
@@ -63,7 +63,9 @@ impl Inner {
         mut entry: Bytes,
     ) -> Result<Record, RemoteError> {
         let mut head = wire::head(&entry)?;
-        let mut tail = entry.split_off(wire::HEAD);
+        // Not split off: two owners of one value would cost a box that they share.
+        entry.advance(wire::HEAD);
+        let mut tail = entry;
         if head.kind == wire::Kind::Apart {
             let mut command = cmd("GET");
             command.arg(self.body_key(partition, key, head.version));

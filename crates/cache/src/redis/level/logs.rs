@@ -3,15 +3,35 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use deadpool_redis::redis::cmd;
+use deadpool_redis::redis::{Cmd, cmd};
 use futures_util::future::join_all;
 
+use super::names::Names;
 use super::{Inner, garbled, our_ms};
 use crate::error::RemoteError;
 use crate::partition::PartitionId;
 use crate::redis::{script, wire};
 use crate::remote::{Logged, Position, Replay};
 use crate::version::Key;
+
+/// One command to a single node, one a partition's slot in a cluster. Made once: a poll would else spend most of its
+/// instructions on names.
+pub(super) fn polls(
+    names: &Names,
+    partitions: PartitionId,
+    is_cluster: bool,
+) -> Vec<(Vec<PartitionId>, Cmd)> {
+    let all: Vec<PartitionId> = (0..partitions).collect();
+    let a_question = if is_cluster { 1 } else { 512 };
+    let question = |ids: &[PartitionId]| {
+        let mut question = cmd("MGET");
+        for id in ids {
+            question.arg(names.meta(*id));
+        }
+        (ids.to_vec(), question)
+    };
+    all.chunks(a_question).map(question).collect()
+}
 
 impl Inner {
     pub(super) async fn tag_one(&self, tag: &Key) -> Result<u64, RemoteError> {
@@ -45,22 +65,16 @@ impl Inner {
         wire::logged(&told).ok_or_else(|| garbled("a log entry"))
     }
 
-    /// All meta keys: one command to a single node, one a partition's slot in a cluster, all at once.
+    /// All meta keys, the questions at once.
     pub(super) async fn metas(&self) -> Vec<Option<Position>> {
-        let all: Vec<PartitionId> = (0..self.options.partitions).collect();
-        let a_question = if self.dial.is_cluster() { 1 } else { 512 };
-        let questions = all.chunks(a_question).map(|ids| async move {
-            let mut command = cmd("MGET");
-            for id in ids {
-                command.arg(self.key(*id, "m"));
-            }
-            match self.ask::<Vec<Option<Bytes>>>(&command).await {
-                Ok(metas) => join_all(ids.iter().zip(metas).map(|(id, meta)| self.met(*id, meta))).await,
+        let questions = self.polls.iter().map(|(ids, question)| async move {
+            match self.ask::<Vec<Option<Bytes>>>(question).await {
+                Ok(metas) => self.met(ids, &metas).await,
                 Err(_) => vec![None; ids.len()],
             }
         });
         let positions: Vec<Option<Position>> = join_all(questions).await.into_iter().flatten().collect();
-        for (partition, position) in all.into_iter().zip(&positions) {
+        for (partition, position) in (0..).zip(&positions) {
             if let Some(position) = position {
                 self.reads.polled(partition, *position);
             }
@@ -68,11 +82,21 @@ impl Inner {
         positions
     }
 
-    /// The position of a meta key; a log that has not begun, or whose place somebody else took, begins.
-    pub(super) async fn met(&self, partition: PartitionId, meta: Option<Bytes>) -> Option<Position> {
-        if let Some((position, _)) = meta.as_deref().and_then(wire::meta) {
-            return Some(position);
-        }
+    /// The positions of these partitions' meta keys; logs that have not begun, or whose place somebody else took, begin.
+    async fn met(&self, ids: &[PartitionId], metas: &[Option<Bytes>]) -> Vec<Option<Position>> {
+        let told = |meta: &Option<Bytes>| wire::meta(meta.as_deref()?).map(|(position, _)| position);
+        let mut positions: Vec<Option<Position>> = metas.iter().map(told).collect();
+        positions.resize(ids.len(), None);
+        let missing = ids
+            .iter()
+            .zip(&mut positions)
+            .filter(|(_, position)| position.is_none());
+        join_all(missing.map(|(id, position)| async move { *position = self.begun(*id).await })).await;
+        positions
+    }
+
+    /// The position of a log that begins now, if nobody else began it.
+    async fn begun(&self, partition: PartitionId) -> Option<Position> {
         let mut script = script::BEGINNING.prepare_invoke();
         script
             .key(self.key(partition, "m"))
