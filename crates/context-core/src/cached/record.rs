@@ -112,9 +112,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
         name: texts.take_owned(record.name)?,
         description: texts.take_owned(record.description)?,
         metadata: JsonObject::trusted(Arc::from(texts.take(record.metadata)?)),
-        labels: (record.labels.into_iter())
-            .map(|label| texts.take(label).map(str::to_owned))
-            .collect::<Result<_>>()?,
+        labels: texts.take_all(&record.labels)?,
         max_tokens: record.max_tokens,
         tokenizer: {
             let name = texts.take(record.tokenizer)?;
@@ -155,6 +153,15 @@ impl<'bytes> Texts<'bytes> {
         let (text, rest) = (self.0.split_at_checked(bytes)).ok_or_else(|| damaged("has a text cut short"))?;
         self.0 = rest;
         Ok(text)
+    }
+
+    /// In a list with no more room than they need, as it is accounted with.
+    fn take_all(&mut self, bytes: &[usize]) -> Result<Vec<String>> {
+        let mut all = Vec::with_capacity(bytes.len());
+        for bytes in bytes {
+            all.push(self.take(*bytes)?.to_owned());
+        }
+        Ok(all)
     }
 
     fn take_owned(&mut self, bytes: Option<usize>) -> Result<Option<String>> {
