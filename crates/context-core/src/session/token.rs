@@ -195,7 +195,7 @@ impl Token {
     /// As [`Token::encode`], from `made` if this token was made before.
     pub(super) fn encode_or(&self, made: &MadeToken) -> Option<Bytes> {
         let made = self.only().map(|only| {
-            let encode = || Some((only, Bytes::from(self.text()?)));
+            let encode = || Some((only, self.encode_bytes()?));
             made.0.get_or_init(encode).as_ref().filter(|made| made.0 == only)
         });
         match made {

@@ -8,13 +8,6 @@ use contextkeep_core::{Context, Item, Timestamp};
 
 /// A JSON string.
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    // Most texts need no escapes, and are copied faster than looked at by the letter.
-    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        return out.push(b'"');
-    }
     serde_json::to_writer(out, text).expect("invariant: writing a string to memory does not fail");
 }
 
