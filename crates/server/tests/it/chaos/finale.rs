@@ -1,13 +1,15 @@
 //! The end of a run: everything heals, and what the database has is read, past every server.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use contextkeep_test_support::postgres::{PgMember, Row};
+use contextkeep_test_support::redis::Value;
 use contextkeep_test_support::wait::{self, Look};
 
 use super::client::{Client, Nodes};
-use super::history::{Demand, Extent, Item, Kept, Name, TENANTS, What};
+use super::history::{Demand, Extent, Item, Kept, Name, Operation, TENANTS, What};
 use super::stage::Stage;
 
 /// By then every node is ready again and answers as the database does. Generous: the machine may be busy.
@@ -36,7 +38,7 @@ const ITEMS: &str = "SELECT c.tenant, c.id, i.seq, i.body
     WHERE h.deleted_at IS NULL AND i.seq >= h.first_seq AND i.seq < h.next_seq";
 
 /// Everything that the database has, by its tables.
-pub(super) fn kept(primary: &PgMember) -> BTreeMap<(u8, Name), Kept> {
+fn kept(primary: &PgMember) -> BTreeMap<(u8, Name), Kept> {
     let mut all = BTreeMap::new();
     for row in primary.sql(HEADS).unwrap() {
         let [tenant, id, version, deleted, first_seq, next_seq, items] = columns(row);
@@ -73,52 +75,102 @@ fn tenant_number(name: &str) -> u8 {
     u8::try_from(place.unwrap()).unwrap()
 }
 
-/// What a node has to be asked for, and what the database says of it.
-type Question<'kept> = (usize, u8, &'kept Name, &'kept Kept);
+/// What the database had in the end, and who differed from it.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) kept: BTreeMap<(u8, Name), Kept>,
+    pub(super) differing: Vec<Differing>,
+    pub(super) agreed: Duration,
+}
 
-/// Asks every node for every context, without a token; what still differs from the database when time is up, and how
-/// long it took until nothing did.
-pub(super) fn compare(
-    nodes: &Nodes,
-    kept: &BTreeMap<(u8, Name), Kept>,
-    within: Duration,
-) -> (Vec<String>, Duration) {
+/// What a node answered differently from the database when time was up.
+#[derive(Clone, Debug)]
+pub(super) struct Differing {
+    pub(super) tenant: u8,
+    pub(super) context: Name,
+    what: String,
+}
+
+impl fmt::Display for Differing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// Asks every node for every context, without a token, until all of them answer what the database has; or, when time is
+/// up, what still differs.
+///
+/// The database is read anew each time: a write whose client has given up may still be on its way to it.
+pub(super) fn compare(nodes: &Nodes, primary: &PgMember, within: Duration) -> Ending {
     let since = wait::stopwatch();
-    let all = kept.iter().flat_map(|((tenant, context), kept)| {
-        (0..nodes.len()).map(move |node| (node, *tenant, context, kept))
-    });
-    let mut open: Vec<Question<'_>> = all.collect();
-    let mut differing = Vec::new();
+    let (mut have, mut differing) = (BTreeMap::new(), Vec::new());
     let agreed = wait::until("all nodes to agree with the database", within, || {
-        // Nobody writes any more: who agrees goes on agreeing.
-        differing = differences(nodes, &mut open);
-        Ok(Look::when(open.is_empty()))
+        have = kept(primary);
+        differing = differences(nodes, &have);
+        Ok(Look::when(differing.is_empty()))
     });
     if agreed.is_ok() {
         differing.clear();
     }
-    (differing, since())
+    Ending {
+        kept: have,
+        differing,
+        agreed: since(),
+    }
 }
 
-/// Asks once, and leaves in `open` who differs.
-fn differences(nodes: &Nodes, open: &mut Vec<Question<'_>>) -> Vec<String> {
+/// Asks every node once for every context that the database has.
+fn differences(nodes: &Nodes, kept: &BTreeMap<(u8, Name), Kept>) -> Vec<Differing> {
     let mut clients = [0, 1].map(|tenant| Client::new(nodes, u16::MAX - 2, tenant));
     let mut found = Vec::new();
-    open.retain(|(node, tenant, context, kept)| {
-        let read = clients[usize::from(*tenant)].ask(*node, context, What::Head, Demand::Bare);
-        let version = read.done().and_then(|done| done.tag);
-        let right = if kept.deleted {
-            read.found_nothing()
-        } else {
-            version == Some(kept.version)
-        };
-        if !right {
-            found.push(format!(
-                "the database has version {}, deleted {}: {read}",
-                kept.version, kept.deleted
-            ));
+    for ((tenant, context), kept) in kept {
+        for node in 0..nodes.len() {
+            let read = clients[usize::from(*tenant)].ask(node, context, What::Head, Demand::Bare);
+            let version = read.done().and_then(|done| done.tag);
+            let right = if kept.deleted {
+                read.found_nothing()
+            } else {
+                version == Some(kept.version)
+            };
+            if !right {
+                found.push(Differing {
+                    tenant: *tenant,
+                    context: context.clone(),
+                    what: format!(
+                        "the database has version {}, deleted {}: {read}",
+                        kept.version, kept.deleted
+                    ),
+                });
+            }
         }
-        !right
-    });
+    }
     found
 }
+
+/// Why a context may differ: what the shared level holds of it, how far it was told of the outbox, and what clients did
+/// with it.
+pub(super) fn inquest(stage: &Stage, operations: &[Operation], differing: &Differing) -> Vec<String> {
+    let Differing { tenant, context, .. } = differing;
+    let name = format!("{}/{context}", TENANTS[usize::from(*tenant)]);
+    let mut found = vec![format!("what is known of {name}")];
+    for node in stage.redis.nodes() {
+        let Ok(Value::Array(keys)) = node.command(&["KEYS", &format!("*/{name}*")]) else {
+            continue;
+        };
+        for key in keys.iter().filter_map(Value::as_text) {
+            // Format, kind, whether it was logged, version and time; a lease is shorter.
+            let held = node.command(&["GETRANGE", key, "0", "35"]);
+            let left = node.command(&["PTTL", key]);
+            found.push(format!("{} {key}: {held:?}, {left:?} ms left", node.name()));
+        }
+    }
+    let place = stage.postgres.primary().sql(RELAYING);
+    found.push(format!("the outbox: {place:?}"));
+    let of_it = |operation: &&Operation| operation.tenant == *tenant && operation.context == *context;
+    found.extend(operations.iter().filter(of_it).map(ToString::to_string));
+    found
+}
+
+const RELAYING: &str = "SELECT r.xid, r.change_no, r.after_ctx, r.held_until > now(), r.overtaken,
+    (SELECT count(*) FROM contextkeep.changes c WHERE (c.xid, c.change_no) > (r.xid, r.change_no)),
+    pg_current_snapshot() FROM contextkeep.relaying r";

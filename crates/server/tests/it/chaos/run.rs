@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use super::check::{self, Guarantee, Violation};
 use super::client::Nodes;
+use super::finale::{self, Differing, Ending};
 use super::front::Bug;
 use super::history::{Answer, History, Operation};
 use super::schedule::{self, Event};
 use super::stage::Stage;
 use super::workload::{self, Registry, Worker};
-use super::{faults, finale, front, observer};
+use super::{faults, front, observer};
 
 /// After the faults nodes may differ from the database for so long, on a machine that does other things as well.
 const AGREED: Duration = Duration::from_secs(20);
@@ -111,7 +112,9 @@ pub(super) fn run(plan: Plan) -> Report {
 #[derive(Debug)]
 pub(super) struct End {
     /// What nodes answered differently from the database.
-    pub(super) differing: Vec<String>,
+    pub(super) differing: Vec<Differing>,
+    /// What is known of the first of these.
+    pub(super) inquest: Vec<String>,
     pub(super) healed: Duration,
     pub(super) agreed: Duration,
 }
@@ -125,9 +128,14 @@ fn drive(plan: &Plan, stage: &Stage, nodes: &Nodes, events: &[Event]) -> (Histor
     for worker in workers {
         operations.extend(worker.settle());
     }
-    let kept = finale::kept(stage.postgres.primary());
-    let (differing, agreed) = finale::compare(nodes, &kept, AGREED);
+    let Ending {
+        kept,
+        differing,
+        agreed,
+    } = finale::compare(nodes, stage.postgres.primary(), AGREED);
     operations.sort_by_key(|operation| operation.ended);
+    let first = differing.first();
+    let inquest = first.map(|first| finale::inquest(stage, &operations, first));
     (
         History {
             operations,
@@ -136,6 +144,7 @@ fn drive(plan: &Plan, stage: &Stage, nodes: &Nodes, events: &[Event]) -> (Histor
         },
         End {
             differing,
+            inquest: inquest.unwrap_or_default(),
             healed,
             agreed,
         },
@@ -270,6 +279,9 @@ impl fmt::Display for Report {
         }
         for differing in self.end.differing.iter().take(5) {
             writeln!(f, "in the end {differing}")?;
+        }
+        for line in &self.end.inquest {
+            writeln!(f, "    {line}")?;
         }
         write!(
             f,
