@@ -55,12 +55,10 @@ pub const CACHE_NAME: &str = "contextkeep-heads-1";
 /// What a head takes in the process beside its bytes in the cache, for
 /// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads, with [`HEAD_COPIES`]. A label
 /// takes 24 bytes more, which are not in it; a head has 32 at most.
-pub const HEAD_BYTES: u64 = 2 * COUNTS + size_of::<Head>() as u64 + HEAD_BODY_BYTES;
-/// How often a head has its texts: in itself, and in what a face has written of it.
-pub const HEAD_COPIES: u64 = 2;
-/// Most bytes that a face may write of a head beside its texts. What has to be escaped in them is not in it.
-pub const HEAD_BODY_BYTES: u64 = 768;
-/// The counts of an `Arc`: of the head's, and of its metadata's.
+pub const HEAD_BYTES: u64 = 3 * COUNTS + size_of::<Head>() as u64;
+/// How often a head has its texts beside its bytes in the cache, which its document is a part of.
+pub const HEAD_COPIES: u64 = 1;
+/// The counts of an `Arc`: of the head's, of its metadata's, and of what it shares its document by.
 const COUNTS: u64 = 2 * size_of::<usize>() as u64;
 
 /// How old an answer may be that is given instead of an error, to whoever takes anything (G7).

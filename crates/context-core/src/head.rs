@@ -1,4 +1,6 @@
-//! A head as readers get it: shared, and with what a face has written of it.
+//! A head as readers get it: shared, and with its document.
+
+pub(crate) mod document;
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,24 +12,36 @@ use crate::Context;
 use crate::session::MadeToken;
 
 /// A context's head. Shared by all who read the same version from memory, so that it is copied for none of them and written
-/// for the first one only. What was written is not part of what it says: heads are equal without it.
+/// for the first one only, if it did not come written. What was written is not part of what it says: heads are equal without
+/// it.
 pub struct Head {
     context: Context,
-    body: OnceLock<Bytes>,
+    document: OnceLock<Bytes>,
     token: MadeToken,
 }
 
 impl Head {
-    /// The bytes that were made before, else those that `write` makes now. There is one face that writes heads, always the
-    /// same for the same head.
-    pub fn get_or_write(self: &Arc<Self>, write: impl FnOnce(&Context) -> Vec<u8>) -> Bytes {
+    /// It as JSON, as clients of REST get it: as it came, or as it is written now.
+    pub fn document(self: &Arc<Self>) -> Bytes {
         // What is kept is no larger than what it is accounted with.
-        let write = || write(&self.context).into_boxed_slice().into();
+        let write = || {
+            let json = document::write(&self.context, |_, _| {});
+            json.into_boxed_slice().into()
+        };
         if Arc::strong_count(self) == 1 {
             // Nobody else has it: it came for this reader only, and is not kept in memory.
-            return self.body.get().cloned().unwrap_or_else(write);
+            return self.document.get().cloned().unwrap_or_else(write);
         }
-        self.body.get_or_init(write).clone()
+        self.document.get_or_init(write).clone()
+    }
+
+    /// A head that came with its document.
+    #[cfg(feature = "cache")]
+    pub(crate) fn written(context: Context, document: Bytes) -> Self {
+        Self {
+            document: OnceLock::from(document),
+            ..Self::from(context)
+        }
     }
 
     /// What clients are told that have seen nothing but this head.
@@ -40,7 +54,7 @@ impl From<Context> for Head {
     fn from(context: Context) -> Self {
         Self {
             context,
-            body: OnceLock::new(),
+            document: OnceLock::new(),
             token: MadeToken::default(),
         }
     }
@@ -81,22 +95,16 @@ mod tests {
     fn a_head_is_written_once() {
         let context = NewContext::of_agent("a").into_context(ContextId::generate(), Timestamp::default());
         let head = Arc::new(Head::from(context));
-        let write = |context: &Context| context.agent_id.clone().into_bytes();
-        assert!(
-            head.get_or_write(write) == "a" && head.body.get().is_none(),
-            "for one reader only"
-        );
+        let alone = head.document();
+        assert!(head.document.get().is_none(), "for one reader only");
         let shared = Arc::clone(&head);
-        let first = shared.get_or_write(write);
-        let again = head.get_or_write(|_| unreachable!("it was written"));
+        let first = shared.document();
+        let again = head.document();
         drop(shared);
-        let alone = head.get_or_write(|_| unreachable!("it was written"));
-        assert!(
-            first == "a"
-                && [again, alone]
-                    .iter()
-                    .all(|bytes| bytes.as_ptr() == first.as_ptr())
-        );
+        for bytes in [again, head.document()] {
+            assert_eq!(bytes.as_ptr(), first.as_ptr());
+        }
+        assert_eq!(first, alone);
         assert_eq!(*head, Head::from(Context::clone(&head)));
     }
 }

@@ -4,6 +4,8 @@
 //! understand differently is refused instead of guessed at. Depth is bounded because a reader down the
 //! line may recurse.
 
+pub mod write;
+
 use std::collections::HashSet;
 use std::fmt;
 

@@ -28,9 +28,7 @@ impl Codec<Head> for HeadCodec {
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<Head, LoadError> {
-        record::decode(bytes)
-            .map(Head::from)
-            .map_err(|error| Arc::new(error) as LoadError)
+        record::decode(bytes).map_err(|error| Arc::new(error) as LoadError)
     }
 }
 
@@ -83,9 +81,7 @@ impl Heads {
     /// For going on from, where the process holds nothing: what others have told, whatever its age.
     pub(super) async fn told(&self, key: &ContextKey) -> Option<Arc<Head>> {
         let (_, bytes) = self.cache().remote_value(self.name(key).as_str()).await?;
-        record::decode(&bytes)
-            .ok()
-            .map(|context| Arc::new(context.into()))
+        record::decode(&bytes).ok().map(Arc::new)
     }
 
     /// The heads of these, none of them below its floor; `None` if one could not be had so.

@@ -1,5 +1,8 @@
 //! Heads as bytes for the cache: a byte for the format, then postcard's encoding: fields in order, without names or types.
 //!
+//! A head stands there as its document, so that a reader from Redis gets what Redis has, and nothing is written for him. What
+//! a head says is taken from its document as well; only what JSON has to escape stands a second time.
+//!
 //! Processes of different formats share a cache, so that each hears of the others' changes; a head that one cannot read it
 //! asks the store for (K4).
 
@@ -10,31 +13,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{ForkedFrom, JsonObject};
 use crate::error::{Error, Result};
+use crate::head::document;
 use crate::id::ContextId;
 use crate::truncate::AutoTruncation;
-use crate::{Context, Timestamp, Tokenizer};
+use crate::{Context, Head, Timestamp, Tokenizer};
 
-/// Goes up with each change of [`Record`]. Formats that were never released: 0x7B, which was JSON, 2, `MessagePack`, and 3,
-/// whose texts each stood for themselves.
-const FORMAT: u8 = 4;
+/// Goes up with each change of [`Record`], or of the document. Formats that were never released: 0x7B, which was JSON, 2,
+/// `MessagePack`, 3, whose texts each stood for themselves, and 4, which had no document.
+const FORMAT: u8 = 5;
 
-/// Texts by their bytes in `texts`, where they stand in the order of the fields: so they are found to be UTF-8 all at once. Each
-/// by itself, that was a quarter of the instructions of decoding.
+/// Texts by their places. All of them are found to be UTF-8 at once: each by itself, that was a quarter of the instructions
+/// of decoding.
 #[derive(Serialize, Deserialize)]
 struct Record<'bytes> {
-    texts: &'bytes str,
-    id: usize,
-    agent_id: usize,
-    session_id: Option<usize>,
-    model_id: Option<usize>,
-    name: Option<usize>,
-    description: Option<usize>,
-    metadata: usize,
-    labels: Vec<usize>,
+    document: &'bytes str,
+    /// The texts that are escaped in the document.
+    escaped: &'bytes str,
+    id: Place,
+    agent_id: Place,
+    session_id: Option<Place>,
+    model_id: Option<Place>,
+    name: Option<Place>,
+    description: Option<Place>,
+    metadata: Place,
+    labels: Vec<Place>,
     max_tokens: u64,
-    tokenizer: usize,
-    truncation: usize,
-    forked_from: Option<(usize, u64)>,
+    tokenizer: Place,
+    truncation: Place,
+    forked_from: Option<(Place, u64)>,
     expires_at: Option<i64>,
     version: u64,
     first_seq: u64,
@@ -46,29 +52,39 @@ struct Record<'bytes> {
     stream: u64,
 }
 
+/// Where a text stands: after how many bytes of its source, twice, one more if that is `escaped`; and how long it is.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Place(usize, usize);
+
 pub(super) fn encode(context: &Context) -> Result<Bytes> {
-    let mut texts = String::with_capacity(128 + context.metadata.as_str().len());
-    let mut put = |text: &str| {
-        texts.push_str(text);
-        text.len()
-    };
-    let mut record = Record {
-        texts: "",
-        id: put(context.id.as_str()),
-        agent_id: put(&context.agent_id),
-        session_id: context.session_id.as_deref().map(&mut put),
-        model_id: context.model_id.as_deref().map(&mut put),
-        name: context.name.as_deref().map(&mut put),
-        description: context.description.as_deref().map(&mut put),
-        metadata: put(context.metadata.as_str()),
-        labels: context.labels.iter().map(|label| put(label)).collect(),
+    let (mut places, mut escaped) = (Vec::new(), String::new());
+    let document = document::write(context, |text, at| {
+        let start = at.map_or(2 * escaped.len() + 1, |at| 2 * at);
+        if at.is_none() {
+            escaped.push_str(text);
+        }
+        places.push(Place(start, text.len()));
+    });
+    let mut places = Placed(places.into_iter());
+    // In the order in which they were written.
+    let record = Record {
+        document: std::str::from_utf8(&document).map_err(|error| cannot(&error))?,
+        escaped: &escaped,
+        id: places.take()?,
+        agent_id: places.take()?,
+        session_id: places.take_if(context.session_id.is_some())?,
+        model_id: places.take_if(context.model_id.is_some())?,
+        name: places.take_if(context.name.is_some())?,
+        description: places.take_if(context.description.is_some())?,
+        metadata: places.take()?,
+        labels: places.0.by_ref().take(context.labels.len()).collect(),
         max_tokens: context.max_tokens,
-        tokenizer: put(context.tokenizer.as_str()),
-        truncation: put(context.truncation.as_str()),
-        forked_from: context
-            .forked_from
-            .as_ref()
-            .map(|from| (put(from.id.as_str()), from.at_seq)),
+        tokenizer: places.take()?,
+        truncation: places.take()?,
+        forked_from: match &context.forked_from {
+            Some(from) => Some((places.take()?, from.at_seq)),
+            None => None,
+        },
         expires_at: context.expires_at.map(Timestamp::as_micros),
         version: context.version,
         first_seq: context.first_seq,
@@ -79,16 +95,32 @@ pub(super) fn encode(context: &Context) -> Result<Bytes> {
         updated_at: context.updated_at.as_micros(),
         stream: context.stream,
     };
-    record.texts = &texts;
-    let mut bytes = Vec::with_capacity(256 + texts.len());
+    let mut bytes = Vec::with_capacity(192 + document.len() + escaped.len());
     bytes.push(FORMAT);
-    let bytes = postcard::to_extend(&record, bytes)
-        .map_err(|error| Error::internal(format!("a head for the cache: {error}")))?;
+    let bytes = postcard::to_extend(&record, bytes).map_err(|error| cannot(&error))?;
     // What is kept is no larger than what it is weighed with.
     Ok(Bytes::from(bytes.into_boxed_slice()))
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
+fn cannot(problem: &dyn std::fmt::Display) -> Error {
+    Error::internal(format!("a head for the cache: {problem}"))
+}
+
+/// The places of texts that were written.
+struct Placed(std::vec::IntoIter<Place>);
+
+impl Placed {
+    fn take(&mut self) -> Result<Place> {
+        self.0.next().ok_or_else(|| cannot(&"its document lacks a text"))
+    }
+
+    fn take_if(&mut self, is_there: bool) -> Result<Option<Place>> {
+        is_there.then(|| self.take()).transpose()
+    }
+}
+
+/// The head shares its document with `bytes`.
+pub(super) fn decode(bytes: &Bytes) -> Result<Head> {
     let record = match bytes.split_first() {
         Some((&FORMAT, record)) => record,
         Some((format, _)) => {
@@ -103,28 +135,31 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
     if !rest.is_empty() {
         return Err(damaged(&format!("has {} bytes too many", rest.len())));
     }
-    let mut texts = Texts(record.texts);
+    let texts = Texts {
+        document: record.document,
+        escaped: record.escaped,
+    };
     let context = Context {
-        id: ContextId::parse(texts.take(record.id)?)?,
-        agent_id: texts.take(record.agent_id)?.to_owned(),
-        session_id: texts.take_owned(record.session_id)?,
-        model_id: texts.take_owned(record.model_id)?,
-        name: texts.take_owned(record.name)?,
-        description: texts.take_owned(record.description)?,
-        metadata: JsonObject::trusted(Arc::from(texts.take(record.metadata)?)),
-        labels: texts.take_all(&record.labels)?,
+        id: ContextId::parse(texts.at(record.id)?)?,
+        agent_id: texts.at(record.agent_id)?.to_owned(),
+        session_id: texts.owned(record.session_id)?,
+        model_id: texts.owned(record.model_id)?,
+        name: texts.owned(record.name)?,
+        description: texts.owned(record.description)?,
+        metadata: JsonObject::trusted(Arc::from(texts.at(record.metadata)?)),
+        labels: texts.all(&record.labels)?,
         max_tokens: record.max_tokens,
         tokenizer: {
-            let name = texts.take(record.tokenizer)?;
+            let name = texts.at(record.tokenizer)?;
             Tokenizer::stored(name).ok_or_else(|| damaged(&format!("names the tokenizer {name:?}")))?
         },
         truncation: {
-            let name = texts.take(record.truncation)?;
+            let name = texts.at(record.truncation)?;
             AutoTruncation::parse(name).map_err(|_| damaged(&format!("names the truncation {name:?}")))?
         },
         forked_from: match record.forked_from {
             Some((id, at_seq)) => Some(ForkedFrom {
-                id: ContextId::parse(texts.take(id)?)?,
+                id: ContextId::parse(texts.at(id)?)?,
                 at_seq,
             }),
             None => None,
@@ -139,33 +174,39 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Context> {
         updated_at: Timestamp::from_micros(record.updated_at),
         stream: record.stream,
     };
-    if !texts.0.is_empty() {
-        return Err(damaged("has a text too many"));
-    }
-    Ok(context)
+    Ok(Head::written(
+        context,
+        bytes.slice_ref(record.document.as_bytes()),
+    ))
 }
 
-/// The texts that are not taken yet.
-struct Texts<'bytes>(&'bytes str);
+struct Texts<'bytes> {
+    document: &'bytes str,
+    escaped: &'bytes str,
+}
 
 impl<'bytes> Texts<'bytes> {
-    fn take(&mut self, bytes: usize) -> Result<&'bytes str> {
-        let (text, rest) = (self.0.split_at_checked(bytes)).ok_or_else(|| damaged("has a text cut short"))?;
-        self.0 = rest;
-        Ok(text)
+    fn at(&self, Place(start, length): Place) -> Result<&'bytes str> {
+        let source = if start % 2 == 0 {
+            self.document
+        } else {
+            self.escaped
+        };
+        let text = source.get(start / 2..).and_then(|rest| rest.get(..length));
+        text.ok_or_else(|| damaged("has a text cut short"))
     }
 
     /// In a list with no more room than they need, as it is accounted with.
-    fn take_all(&mut self, bytes: &[usize]) -> Result<Vec<String>> {
-        let mut all = Vec::with_capacity(bytes.len());
-        for bytes in bytes {
-            all.push(self.take(*bytes)?.to_owned());
+    fn all(&self, places: &[Place]) -> Result<Vec<String>> {
+        let mut all = Vec::with_capacity(places.len());
+        for place in places {
+            all.push(self.at(*place)?.to_owned());
         }
         Ok(all)
     }
 
-    fn take_owned(&mut self, bytes: Option<usize>) -> Result<Option<String>> {
-        bytes.map(|bytes| self.take(bytes).map(str::to_owned)).transpose()
+    fn owned(&self, place: Option<Place>) -> Result<Option<String>> {
+        place.map(|place| self.at(place).map(str::to_owned)).transpose()
     }
 }
 
@@ -179,6 +220,18 @@ fn damaged(problem: &str) -> Error {
 mod tests {
     use super::*;
     use crate::NewContext;
+
+    // Servers of another release answer with the documents that this one leaves in Redis.
+    #[test]
+    fn another_document_is_another_format() {
+        let id = ContextId::parse("c").unwrap();
+        let context = NewContext::of_agent("a").into_context(id, Timestamp::default());
+        let document = r#"{"id":"c","agent_id":"a","metadata":{},"labels":[],"max_tokens":128000,"tokenizer":"o200k_base","truncation":"none","version":1,"first_seq":1,"next_seq":1,"item_count":0,"tokens":0,"created_at":"1970-01-01T00:00:00.000000Z","updated_at":"1970-01-01T00:00:00.000000Z"}"#;
+        assert_eq!(
+            (FORMAT, document::write(&context, |_, _| {})),
+            (5, document.into())
+        );
+    }
 
     #[test]
     fn heads_read_back() {
@@ -201,22 +254,29 @@ mod tests {
             at_seq: 9,
         });
         let bytes = encode(&context).unwrap();
-        assert_eq!(decode(&bytes).unwrap(), context);
+        let head = Arc::new(decode(&bytes).unwrap());
+        assert_eq!(**head, context);
+        assert_eq!(head.document(), document::write(&context, |_, _| {}));
+        let inside = bytes.as_ptr_range();
+        assert!(inside.contains(&head.document().as_ptr()), "it is not copied");
         // Cut off anywhere, of another format, of other fields.
         for length in 0..bytes.len() {
             assert!(
-                decode(&bytes[..length]).is_err(),
+                decode(&bytes.slice(..length)).is_err(),
                 "{length} bytes were understood"
             );
         }
         let longer = [&bytes[..], b"\x00"].concat();
-        // A text that is not UTF-8, texts that end elsewhere, and a list longer than what follows.
+        // A text that is not UTF-8, one that ends behind the document, and a list longer than what follows.
         let garbled = [&bytes[..9], b"\xff", &bytes[10..]].concat();
         let id = u8::try_from(context.id.as_str().len()).unwrap();
-        let lengths = bytes.windows(2).rposition(|pair| pair == [id, 7]).unwrap();
-        let moved = |by: u8| [&bytes[..lengths], &[id.wrapping_add(by)], &bytes[lengths + 1..]].concat();
-        let (shorter, longer_by_far) = (moved(u8::MAX), moved(99));
-        let endless = [FORMAT, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+        // After `{"id":"`, twice.
+        let place = bytes.windows(2).rposition(|pair| pair == [14, id]).unwrap();
+        let moved = |start: &[u8]| [&bytes[..place], start, &bytes[place + 1..]].concat();
+        let (behind, far_behind) = (moved(&[0xfe, 0x7f]), moved(&[0xfe, 0xff, 0xff, 0xff, 0x0f]));
+        let endless = [
+            FORMAT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f,
+        ];
         for bad in [
             &b"{}"[..],
             b"[]",
@@ -225,11 +285,12 @@ mod tests {
             &endless,
             &longer,
             &garbled,
-            &shorter,
-            &longer_by_far,
+            &behind,
+            &far_behind,
             &bytes[1..],
         ] {
-            assert!(decode(bad).is_err(), "{bad:?} was understood");
+            let bad = Bytes::copy_from_slice(bad);
+            assert!(decode(&bad).is_err(), "{bad:?} was understood");
         }
     }
 }

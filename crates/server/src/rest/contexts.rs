@@ -11,9 +11,7 @@ use contextkeep_core::{Answer, Context, ContextId, Error, Head, Invalid, Origin}
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::dto::{
-    ContextBody, ContextList, CreateContext, Fork, PatchContext, Truncate, TruncationBody, write,
-};
+use super::dto::{ContextBody, ContextList, CreateContext, Fork, PatchContext, Truncate, TruncationBody};
 use super::extract::{Body, Key, Params, if_match};
 use super::problem::{Problem, ProblemDocument};
 use super::{Answered, Rest, json, raw_with, tagged};
@@ -132,7 +130,7 @@ pub(super) const PATH: &str = "/v1/contexts/{id}";
 /// The answer of a read. `headers` is an empty map, which may have room.
 pub(super) fn answer<B: From<Bytes>>(headers: HeaderMap, answer: &Answer<Arc<Head>>) -> Response<B> {
     // Whoever reads the same version from memory gets the same bytes.
-    let body = answer.value.get_or_write(write::context);
+    let body = answer.value.document();
     tagged(raw_with(headers, body, answer.origin), answer.value.version)
 }
 

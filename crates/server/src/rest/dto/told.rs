@@ -225,3 +225,61 @@ impl From<&SeqRange> for RangeBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use contextkeep_core::truncate::AutoTruncation;
+    use contextkeep_core::{
+        Context, ContextId, ForkedFrom, Head, JsonObject, NewContext, Timestamp, Tokenizer,
+    };
+
+    use super::*;
+
+    fn least() -> Context {
+        NewContext::of_agent("support").into_context(
+            ContextId::generate(),
+            Timestamp::from_micros(1_767_225_600_000_001),
+        )
+    }
+
+    /// With all that a head can have.
+    fn most() -> Context {
+        Context {
+            session_id: Some("s".to_owned()),
+            model_id: Some("m".to_owned()),
+            name: Some("n".to_owned()),
+            description: Some("d".to_owned()),
+            metadata: JsonObject::parse("metadata", r#"{ "a" : [1, 2.50] }"#).unwrap(),
+            labels: vec!["x".to_owned(); 32],
+            max_tokens: u64::MAX,
+            tokenizer: Tokenizer::GeminiEstimate,
+            truncation: AutoTruncation::parse("tool_results_first").unwrap(),
+            forked_from: Some(ForkedFrom {
+                id: ContextId::generate(),
+                at_seq: u64::MAX,
+            }),
+            expires_at: Some(Timestamp::from_micros(-5)),
+            version: u64::MAX,
+            first_seq: u64::MAX,
+            next_seq: u64::MAX,
+            item_count: u64::MAX,
+            tokens: u64::MAX,
+            ..least()
+        }
+    }
+
+    #[test]
+    fn a_head_is_written_as_it_is_documented() {
+        let escaped = Context {
+            description: Some("über \"quotes\"\n\u{1}\u{2028}".to_owned()),
+            labels: vec!["\\".to_owned()],
+            ..least()
+        };
+        for head in [least(), most(), escaped] {
+            let documented = serde_json::to_string(&ContextBody::from(&head)).unwrap();
+            assert_eq!(Arc::new(Head::from(head)).document(), documented);
+        }
+    }
+}
