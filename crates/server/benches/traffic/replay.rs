@@ -46,17 +46,26 @@ pub(crate) async fn run(conversations: &[Conversation]) {
     }
     for enabled in [false, true] {
         let settings = json!({"cache": {"compression": {"enabled": enabled, "lz4_from": "64B"}}});
-        let (_, keys, bytes) = statements(conversations, 1, &settings).await;
-        println!("    in Redis, compression from 64 bytes {enabled}: {keys} heads, {bytes} bytes");
+        let Held { heads, bytes, taken } = statements(conversations, 1, &settings).await.1;
+        println!(
+            "    in Redis, compression from 64 bytes {enabled}: {heads} heads, {bytes} bytes, which take {taken}"
+        );
     }
 }
 
-/// Statements that read, keys in Redis, and bytes of them.
+/// What Redis keeps.
+struct Held {
+    heads: usize,
+    bytes: i64,
+    taken: i64,
+}
+
+/// Statements that read, and what is in Redis in the end.
 async fn statements(
     conversations: &[Conversation],
     ratio: usize,
     settings: &serde_json::Value,
-) -> (u64, usize, u64) {
+) -> (u64, Held) {
     let cluster = Cluster::start();
     let servers = [cluster.serve(settings), cluster.serve(settings)];
     let mut connections = [servers[0].connect().await, servers[1].connect().await];
@@ -90,23 +99,28 @@ async fn statements(
         }
     }
     let reads = servers[0].reads().await + servers[1].reads().await - before;
-    let (keys, bytes) = held(&cluster);
-    (reads, keys, bytes)
+    (reads, held(&cluster))
 }
 
-/// Keys of Redis, and the bytes of those that hold values.
-fn held(cluster: &Cluster) -> (usize, u64) {
-    let keys = match cluster.redis.command(&["KEYS", "*"]).unwrap() {
+/// Heads in Redis, the bytes of their values, and what they take there with their names and all.
+fn held(cluster: &Cluster) -> Held {
+    let redis = &cluster.redis;
+    let keys = match redis.command(&["KEYS", "*}e:*"]).unwrap() {
         Value::Array(keys) => keys,
         other => panic!("{other:?}"),
     };
-    let size = |key: &Value| match cluster.redis.command(&["STRLEN", key.as_text()?]) {
-        Ok(Value::Int(size)) => u64::try_from(size).ok(),
-        // Not a string: a log.
-        _ => None,
+    let sum = |command: &[&str]| -> i64 {
+        let size = |key: &Value| match redis.command(&[command, &[key.as_text().unwrap()]].concat()) {
+            Ok(Value::Int(size)) => size,
+            other => panic!("{other:?}"),
+        };
+        keys.iter().map(size).sum()
     };
-    let sizes: Vec<u64> = keys.iter().filter_map(size).collect();
-    (sizes.len(), sizes.iter().sum())
+    Held {
+        heads: keys.len(),
+        bytes: sum(&["STRLEN"]),
+        taken: sum(&["MEMORY", "USAGE"]),
+    }
 }
 
 /// As many appends as there are messages, for the other measurements.
