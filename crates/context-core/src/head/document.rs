@@ -1,7 +1,7 @@
 //! A head as JSON: what `GET /v1/contexts/{id}` answers.
 
-use crate::Context;
-use crate::json::write::{field, number, string, time};
+use crate::json::write::{each, field, number, string, time};
+use crate::{Context, Timestamp};
 
 /// Room for a head beside its texts; most take no more.
 const BESIDE: usize = 384;
@@ -42,18 +42,16 @@ pub(crate) fn write(context: &Context, wrote: impl FnMut(&str, Option<usize>)) -
         to.number("at_seq", parent.at_seq);
         to.out.push(b'}');
     }
-    let times = [
-        ("created_at", context.created_at),
-        ("updated_at", context.updated_at),
-    ];
-    let expires = context.expires_at.map(|at| ("expires_at", at));
-    to.times(expires);
+    if let Some(at) = context.expires_at {
+        to.time("expires_at", at);
+    }
     to.number("version", context.version);
     to.number("first_seq", context.first_seq);
     to.number("next_seq", context.next_seq);
     to.number("item_count", context.item_count);
     to.number("tokens", context.tokens);
-    to.times(times);
+    to.time("created_at", context.created_at);
+    to.time("updated_at", context.updated_at);
     to.out.push(b'}');
     to.out
 }
@@ -67,21 +65,13 @@ impl<W: FnMut(&str, Option<usize>)> Writer<W> {
     #[inline]
     fn text(&mut self, name: &str, text: &str) {
         field(&mut self.out, name);
-        self.string(text);
+        noted(&mut self.out, &mut self.wrote, text);
     }
 
     #[inline]
     fn next(&mut self, name: &str, text: &str) {
         self.out.push(b',');
         self.text(name, text);
-    }
-
-    fn string(&mut self, text: &str) {
-        let at = self.out.len() + 1;
-        string(&mut self.out, text);
-        // An escape is longer than what it stands for.
-        let verbatim = self.out.len() == at + text.len() + 1;
-        (self.wrote)(text, verbatim.then_some(at));
     }
 
     /// What is JSON already.
@@ -91,14 +81,9 @@ impl<W: FnMut(&str, Option<usize>)> Writer<W> {
     }
 
     fn labels(&mut self, labels: &[String]) {
-        self.out.extend_from_slice(b",\"labels\":[");
-        for (index, label) in labels.iter().enumerate() {
-            if index > 0 {
-                self.out.push(b',');
-            }
-            self.string(label);
-        }
-        self.out.push(b']');
+        let Self { out, wrote } = self;
+        out.push(b',');
+        each(out, "labels", labels, |out, label| noted(out, wrote, label));
     }
 
     #[inline]
@@ -107,10 +92,17 @@ impl<W: FnMut(&str, Option<usize>)> Writer<W> {
         number(&mut self.out, name, value);
     }
 
-    fn times(&mut self, times: impl IntoIterator<Item = (&'static str, crate::Timestamp)>) {
-        for (name, at) in times {
-            self.out.push(b',');
-            time(&mut self.out, name, at);
-        }
+    fn time(&mut self, name: &str, at: Timestamp) {
+        self.out.push(b',');
+        time(&mut self.out, name, at);
     }
+}
+
+/// A string, and where it stands.
+fn noted(out: &mut Vec<u8>, wrote: &mut impl FnMut(&str, Option<usize>), text: &str) {
+    let at = out.len() + 1;
+    string(out, text);
+    // An escape is longer than what it stands for.
+    let verbatim = out.len() == at + text.len() + 1;
+    wrote(text, verbatim.then_some(at));
 }
