@@ -71,7 +71,7 @@ macro_rules! store_contract {
             deletes_of_many_have_their_own_outcomes, deletes_of_many_leave_what_one_leaves,
             many_stay_inside_their_tenant, truncations_leave_the_rest_as_it_was, truncations_are_conditional,
             contexts_truncate_themselves_as_they_want, the_way_to_truncate_is_a_field_like_others,
-            forks_are_listed_and_remember_their_parent, searches_filter_by_time_and_role,
+            forks_are_listed_and_remember_their_parent, searches_filter_by_time_and_role, searches_that_lag_behind_nothing_find_everything,
             summaries_come_back_as_they_were_put, the_oldest_summaries_make_room,
             summaries_outlive_their_items_and_not_their_context, a_context_is_summarised_step_by_step, a_summary_that_is_kept_stays_and_is_of_one_stream,
             a_window_may_have_a_summary_of_what_it_leaves_out, a_clients_summary_goes_before_ours_in_a_window,

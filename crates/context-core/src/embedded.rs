@@ -304,14 +304,13 @@ impl ContextStore for EmbeddedStore {
 
     async fn search(&self, tenant: &TenantId, query: SearchQuery) -> Result<SearchPage> {
         let (tenant, now) = (tenant.clone(), self.clock.now());
+        // Before the search: what is indexed meanwhile it may not have seen.
+        let lag_items = self.backlog.lag();
         let page = self
             .readers
             .read(move |connection| index::search(connection, &tenant, &query, now))
             .await?;
-        Ok(SearchPage {
-            lag_items: self.backlog.lag(),
-            ..page
-        })
+        Ok(SearchPage { lag_items, ..page })
     }
 
     fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {

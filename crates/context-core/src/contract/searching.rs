@@ -57,6 +57,24 @@ pub async fn searches_find(t: Subject) {
     assert!(first.more && !second.more && first.hits[0].item != second.hits[0].item);
 }
 
+pub async fn searches_that_lag_behind_nothing_find_everything(t: Subject) {
+    let a = t.create("a").await;
+    for round in 0..5 {
+        let word = format!("word{round}");
+        t.append(&a, &[&said(&word)]).await;
+        // At any moment of the indexing, each of which another round may meet.
+        let mut found = false;
+        for _ in 0..100_000 {
+            let page = t.store.search(&t.tenant, searching(&word)).await.unwrap();
+            found = !page.hits.is_empty();
+            if found || page.lag_items == 0 {
+                break;
+            }
+        }
+        assert!(found, "{word}: nothing found, and nothing that is not indexed");
+    }
+}
+
 pub async fn searches_filter_by_time_and_role(t: Subject) {
     let (a, b) = (t.create("a").await, t.create("b").await);
     let start = t.clock.now();

@@ -48,12 +48,14 @@ impl VectorStore for EmbeddedStore {
 
     async fn nearest(&self, tenant: &TenantId, query: NearestQuery) -> Result<NearestPage> {
         let (tenant, now) = (tenant.clone(), self.clock.now());
+        // Before the search: what is indexed meanwhile it may not have seen.
+        let unindexed = self.backlog.lag();
         let page = self
             .readers
             .read(move |connection| nearest(connection, &tenant, &query, now))
             .await?;
         Ok(NearestPage {
-            lag_items: page.lag_items + self.backlog.lag(),
+            lag_items: page.lag_items + unindexed,
             ..page
         })
     }

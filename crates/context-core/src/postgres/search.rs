@@ -150,6 +150,8 @@ pub(super) async fn search(
     let since = query.since.map_or(i64::MIN, Timestamp::as_micros);
     let until = query.until.map_or(i64::MAX, Timestamp::as_micros);
     let (offset, limit) = (i64::from(query.offset), i64::from(query.limit) + 1);
+    // Before the search: what is indexed meanwhile it may not have seen.
+    let lag_items = indexer::lag(session).await?;
     let rows = if let Some(id) = &query.context {
         let key = ContextKey::new(tenant.clone(), id.clone());
         let head = match read::head_in(session, &key, now).await? {
@@ -186,7 +188,6 @@ pub(super) async fn search(
         let statement = if is_filtered { &FILTERED } else { &EVERYWHERE };
         session.query(statement, &params).await?
     };
-    let lag_items = indexer::lag(session).await?;
     Ok(lag_items.and_then(|lag_items| page_of(&rows, query, lag_items)))
 }
 
