@@ -21,7 +21,6 @@ mod held;
 mod key;
 mod port;
 mod ready;
-mod record;
 pub mod relay;
 mod shared;
 mod tails;

@@ -1,6 +1,8 @@
 //! A head as readers get it: shared, and with its document.
 
 pub(crate) mod document;
+#[cfg(feature = "cache")]
+pub(crate) mod record;
 
 use std::fmt;
 use std::ops::Deref;

@@ -12,8 +12,8 @@ use contextkeep_cache::{
 };
 
 use super::key::{self, Name};
-use super::record;
 use crate::error::{Error, Result};
+use crate::head::record;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::store::ContextStore;
 use crate::{Context, Head, Version};

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::document;
 use crate::context::{ForkedFrom, JsonObject};
 use crate::error::{Error, Result};
-use crate::head::document;
 use crate::id::ContextId;
 use crate::truncate::AutoTruncation;
 use crate::{Context, Head, Timestamp, Tokenizer};
@@ -56,7 +56,7 @@ struct Record<'bytes> {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Place(usize, usize);
 
-pub(super) fn encode(context: &Context) -> Result<Bytes> {
+pub(crate) fn encode(context: &Context) -> Result<Bytes> {
     let (mut places, mut escaped) = (Vec::new(), String::new());
     let document = document::write(context, |text, at| {
         let start = at.map_or(2 * escaped.len() + 1, |at| 2 * at);
@@ -120,7 +120,7 @@ impl Placed {
 }
 
 /// The head shares its document with `bytes`.
-pub(super) fn decode(bytes: &Bytes) -> Result<Head> {
+pub(crate) fn decode(bytes: &Bytes) -> Result<Head> {
     let record = match bytes.split_first() {
         Some((&FORMAT, record)) => record,
         Some((format, _)) => {
