@@ -54,7 +54,7 @@ pub const CACHE_NAME: &str = "contextkeep-heads-1";
 /// What a head takes in the process beside its bytes in the cache, for
 /// [`Builder::decoded_size`](contextkeep_cache::Builder::decoded_size) of the cache of heads, with [`HEAD_COPIES`]. A label
 /// takes 24 bytes more, which are not in it; a head has 32 at most.
-pub const HEAD_BYTES: u64 = 3 * COUNTS + size_of::<Head>() as u64;
+pub const HEAD_BYTES: u64 = 3 * COUNTS + (size_of::<Head>() + size_of::<Context>()) as u64;
 /// How often a head has its texts beside its bytes in the cache, which its document is a part of.
 pub const HEAD_COPIES: u64 = 1;
 /// The counts of an `Arc`: of the head's, of its metadata's, and of what it shares its document by.
@@ -230,11 +230,11 @@ impl Inner {
 
     /// The head that was found, if the context is there.
     fn there(&self, found: &Found<Head>) -> Result<Arc<Head>> {
-        let context = found.value.as_ref().ok_or(Error::NotFound)?;
-        match context.expires_at {
+        let head = found.value.as_ref().ok_or(Error::NotFound)?;
+        match head.expires_at() {
             // K5
             Some(at) if at <= self.clock.now() => Err(Error::NotFound),
-            _ => Ok(context.clone()),
+            _ => Ok(head.clone()),
         }
     }
 

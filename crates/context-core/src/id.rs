@@ -64,6 +64,25 @@ impl ContextId {
     }
 }
 
+/// A text that a [`ContextId`] can be made of.
+#[cfg(feature = "cache")]
+#[derive(Clone, Copy)]
+pub(crate) struct ContextIdRef<'text>(&'text str);
+
+#[cfg(feature = "cache")]
+impl<'text> ContextIdRef<'text> {
+    pub(crate) fn parse(text: &'text str) -> Option<Self> {
+        check("id", text, is_path_safe).is_ok().then_some(Self(text))
+    }
+}
+
+#[cfg(feature = "cache")]
+impl From<ContextIdRef<'_>> for ContextId {
+    fn from(id: ContextIdRef<'_>) -> Self {
+        Self(Arc::from(id.0))
+    }
+}
+
 /// What may stand in a URL path segment and in a file name without escaping.
 fn is_path_safe(byte: u8) -> bool {
     const SAFE: [bool; 256] = {

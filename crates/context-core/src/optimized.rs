@@ -58,12 +58,12 @@ impl ContextManager for OptimizedContextManager {
     // As the standard manager, without a copy of its own for each reader.
     async fn get(&self, key: &ContextKey) -> Result<Answer<Arc<Head>>> {
         let head = self.store.shared_head(key).await?;
-        Ok(seen(key, head.version, head))
+        Ok(seen(key, head.version(), head))
     }
 
     fn get_ready(&self, key: &ContextKey) -> Option<Answer<Arc<Head>>> {
         let head = self.store.head_ready(key)?;
-        Some(seen(key, head.version, head))
+        Some(seen(key, head.version(), head))
     }
 
     async fn get_many(&self, tenant: &TenantId, ids: &[ContextId]) -> Result<Answer<Vec<Option<Context>>>> {

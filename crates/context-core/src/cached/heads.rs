@@ -24,7 +24,7 @@ pub(super) struct HeadCodec;
 
 impl Codec<Head> for HeadCodec {
     fn encode(&self, head: &Head) -> Result<Bytes, LoadError> {
-        record::encode(head).map_err(|error| Arc::new(error) as LoadError)
+        Ok(record::encode(head))
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<Head, LoadError> {
@@ -118,10 +118,7 @@ impl Heads {
         let name = self.name(key);
         let name = name.as_str();
         match change {
-            Change::To(context) => match record::encode(&context) {
-                Ok(bytes) => Put::value(name, context.version.into(), bytes),
-                Err(_) => Put::invalidation(name, context.version.into()),
-            },
+            Change::To(context) => Put::value(name, context.version.into(), record::encode(&context)),
             Change::Gone(version) => Put::tombstone(name, version.into()),
             Change::Unknown(version) => Put::invalidation(name, version.into()),
         }
@@ -170,8 +167,8 @@ async fn load(store: &dyn ContextStore, wanted: &[Wanted]) -> Result<Vec<Loaded>
         .collect::<Result<Vec<_>>>()?;
     if let [key] = keys.as_slice() {
         return match store.head(key).await {
-            Ok(context) => Ok(vec![loaded(Some(&context))?]),
-            Err(Error::NotFound) => Ok(vec![loaded(None)?]),
+            Ok(context) => Ok(vec![loaded(Some(&context))]),
+            Err(Error::NotFound) => Ok(vec![loaded(None)]),
             Err(error) => Err(error),
         };
     }
@@ -188,7 +185,7 @@ async fn load(store: &dyn ContextStore, wanted: &[Wanted]) -> Result<Vec<Loaded>
         let heads = store.heads(tenant, &ids).await?;
         for ((place, _), head) in asked.iter().zip(heads) {
             if let Some(slot) = all.get_mut(*place) {
-                *slot = Some(loaded(head.as_ref())?);
+                *slot = Some(loaded(head.as_ref()));
             }
         }
     }
@@ -203,10 +200,10 @@ fn parse(key: &Key) -> Result<ContextKey> {
     key::parse(key).ok_or_else(|| Error::internal(format!("{key:?} does not name a context")))
 }
 
-fn loaded(head: Option<&Context>) -> Result<Loaded> {
-    Ok(match head {
-        Some(context) => Loaded::value(context.version.into(), record::encode(context)?),
+fn loaded(head: Option<&Context>) -> Loaded {
+    match head {
+        Some(context) => Loaded::value(context.version.into(), record::encode(context)),
         // A context that is not there has no version that the store would tell; the primary's word is the newest.
         None => Loaded::absent(CacheVersion::ZERO),
-    })
+    }
 }

@@ -1,218 +1,241 @@
-//! Heads as bytes for the cache: a byte for the format, then postcard's encoding: fields in order, without names or types.
+//! Heads as bytes for the cache.
 //!
 //! A head stands there as its document, so that a reader from Redis gets what Redis has, and nothing is written for him. What
 //! a head says is taken from its document as well; only what JSON has to escape stands a second time.
 //!
+//! In this order: a byte for the format; the document, and the texts that are escaped in it, each after its length; a byte of
+//! flags, for what a head need not have; the number of labels; numbers; times; and the texts by their places, in the order of
+//! [`document::write`]. Numbers are in LEB128 (DWARF 5, section 7.6), times are eight bytes of microseconds, the lowest first.
+//!
+//! Most readers are answered with the document and look at nothing else: the rest is checked when it comes, so that what is damaged
+//! can still be asked of the store, and made into a [`Context`] for who looks at it.
+//!
 //! Processes of different formats share a cache, so that each hears of the others' changes; a head that one cannot read it
 //! asks the store for (K4).
 
+mod wire;
+
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
+use self::wire::{Read, Reader, Texts, put, put_text, put_time};
 use super::document;
 use crate::context::{ForkedFrom, JsonObject};
 use crate::error::{Error, Result};
-use crate::id::ContextId;
+use crate::id::ContextIdRef;
 use crate::truncate::AutoTruncation;
-use crate::{Context, Head, Timestamp, Tokenizer};
+use crate::{Context, Head, Seq, Timestamp, Tokenizer, Version};
 
-/// Goes up with each change of [`Record`], or of the document. Formats that were never released: 0x7B, which was JSON, 2,
-/// `MessagePack`, 3, whose texts each stood for themselves, and 4, which had no document.
-const FORMAT: u8 = 5;
+/// Goes up with each change of what is written here, or of the document. Formats that were never released: 0x7B, which was
+/// JSON, 2, `MessagePack`, 3, whose texts each stood for themselves, 4, which had no document, and 5, which was postcard's.
+const FORMAT: u8 = 6;
 
-/// Texts by their places. All of them are found to be UTF-8 at once: each by itself, that was a quarter of the instructions
-/// of decoding.
-#[derive(Serialize, Deserialize)]
-struct Record<'bytes> {
-    document: &'bytes str,
-    /// The texts that are escaped in the document.
-    escaped: &'bytes str,
-    id: Place,
-    agent_id: Place,
-    session_id: Option<Place>,
-    model_id: Option<Place>,
-    name: Option<Place>,
-    description: Option<Place>,
-    metadata: Place,
-    labels: Vec<Place>,
-    max_tokens: u64,
-    tokenizer: Place,
-    truncation: Place,
-    forked_from: Option<(Place, u64)>,
-    expires_at: Option<i64>,
-    version: u64,
-    first_seq: u64,
-    next_seq: u64,
-    item_count: u64,
-    tokens: u64,
-    created_at: i64,
-    updated_at: i64,
-    stream: u64,
-}
+const HAS_SESSION: u8 = 1;
+const HAS_MODEL: u8 = 2;
+const HAS_NAME: u8 = 4;
+const HAS_DESCRIPTION: u8 = 8;
+const IS_FORK: u8 = 16;
+const EXPIRES: u8 = 32;
+const FLAGS: u8 = 63;
 
-/// Where a text stands: after how many bytes of its source, twice, one more if that is `escaped`; and how long it is.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Place(usize, usize);
-
-pub(crate) fn encode(context: &Context) -> Result<Bytes> {
+pub(crate) fn encode(context: &Context) -> Bytes {
     let (mut places, mut escaped) = (Vec::new(), String::new());
     let document = document::write(context, |text, at| {
+        // Twice where it starts, one more if that is among the escaped.
         let start = at.map_or(2 * escaped.len() + 1, |at| 2 * at);
         if at.is_none() {
             escaped.push_str(text);
         }
-        places.push(Place(start, text.len()));
+        put(&mut places, start as u64);
+        put(&mut places, text.len() as u64);
     });
-    let mut places = Placed(places.into_iter());
-    // In the order in which they were written.
-    let record = Record {
-        document: std::str::from_utf8(&document).map_err(|error| cannot(&error))?,
-        escaped: &escaped,
-        id: places.take()?,
-        agent_id: places.take()?,
-        session_id: places.take_if(context.session_id.is_some())?,
-        model_id: places.take_if(context.model_id.is_some())?,
-        name: places.take_if(context.name.is_some())?,
-        description: places.take_if(context.description.is_some())?,
-        metadata: places.take()?,
-        labels: places.0.by_ref().take(context.labels.len()).collect(),
-        max_tokens: context.max_tokens,
-        tokenizer: places.take()?,
-        truncation: places.take()?,
-        forked_from: match &context.forked_from {
-            Some(from) => Some((places.take()?, from.at_seq)),
-            None => None,
-        },
-        expires_at: context.expires_at.map(Timestamp::as_micros),
-        version: context.version,
-        first_seq: context.first_seq,
-        next_seq: context.next_seq,
-        item_count: context.item_count,
-        tokens: context.tokens,
-        created_at: context.created_at.as_micros(),
-        updated_at: context.updated_at.as_micros(),
-        stream: context.stream,
-    };
-    let mut bytes = Vec::with_capacity(192 + document.len() + escaped.len());
-    bytes.push(FORMAT);
-    let bytes = postcard::to_extend(&record, bytes).map_err(|error| cannot(&error))?;
+    let mut out = Vec::with_capacity(128 + document.len() + escaped.len());
+    out.push(FORMAT);
+    put_text(&mut out, &document);
+    put_text(&mut out, escaped.as_bytes());
+    let parent = context.forked_from.as_ref();
+    out.push(flags(context));
+    put(&mut out, context.labels.len() as u64);
+    let numbers = [
+        context.max_tokens,
+        context.version,
+        context.first_seq,
+        context.next_seq,
+        context.item_count,
+        context.tokens,
+        context.stream,
+    ];
+    for number in numbers.into_iter().chain(parent.map(|parent| parent.at_seq)) {
+        put(&mut out, number);
+    }
+    let times = [
+        Some(context.created_at),
+        Some(context.updated_at),
+        context.expires_at,
+    ];
+    for time in times.into_iter().flatten() {
+        put_time(&mut out, time);
+    }
+    out.extend_from_slice(&places);
     // What is kept is no larger than what it is weighed with.
-    Ok(Bytes::from(bytes.into_boxed_slice()))
-}
-
-fn cannot(problem: &dyn std::fmt::Display) -> Error {
-    Error::internal(format!("a head for the cache: {problem}"))
-}
-
-/// The places of texts that were written.
-struct Placed(std::vec::IntoIter<Place>);
-
-impl Placed {
-    fn take(&mut self) -> Result<Place> {
-        self.0.next().ok_or_else(|| cannot(&"its document lacks a text"))
-    }
-
-    fn take_if(&mut self, is_there: bool) -> Result<Option<Place>> {
-        is_there.then(|| self.take()).transpose()
-    }
+    Bytes::from(out.into_boxed_slice())
 }
 
 /// The head shares its document with `bytes`.
 pub(crate) fn decode(bytes: &Bytes) -> Result<Head> {
-    let record = match bytes.split_first() {
-        Some((&FORMAT, record)) => record,
-        Some((format, _)) => {
-            return Err(damaged(&format!(
-                "is of format {format}, and {FORMAT} is understood"
-            )));
-        }
-        None => return Err(damaged("is empty")),
-    };
-    let (record, rest): (Record<'_>, _) =
-        postcard::take_from_bytes(record).map_err(|error| damaged(&error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(damaged(&format!("has {} bytes too many", rest.len())));
-    }
-    let texts = Texts {
-        document: record.document,
-        escaped: record.escaped,
-    };
-    let context = Context {
-        id: ContextId::parse(texts.at(record.id)?)?,
-        agent_id: texts.at(record.agent_id)?.to_owned(),
-        session_id: texts.owned(record.session_id)?,
-        model_id: texts.owned(record.model_id)?,
-        name: texts.owned(record.name)?,
-        description: texts.owned(record.description)?,
-        metadata: JsonObject::trusted(Arc::from(texts.at(record.metadata)?)),
-        labels: texts.all(&record.labels)?,
-        max_tokens: record.max_tokens,
-        tokenizer: {
-            let name = texts.at(record.tokenizer)?;
-            Tokenizer::stored(name).ok_or_else(|| damaged(&format!("names the tokenizer {name:?}")))?
-        },
-        truncation: {
-            let name = texts.at(record.truncation)?;
-            AutoTruncation::parse(name).map_err(|_| damaged(&format!("names the truncation {name:?}")))?
-        },
-        forked_from: match record.forked_from {
-            Some((id, at_seq)) => Some(ForkedFrom {
-                id: ContextId::parse(texts.at(id)?)?,
-                at_seq,
-            }),
-            None => None,
-        },
-        expires_at: record.expires_at.map(Timestamp::from_micros),
-        version: record.version,
-        first_seq: record.first_seq,
-        next_seq: record.next_seq,
-        item_count: record.item_count,
-        tokens: record.tokens,
-        created_at: Timestamp::from_micros(record.created_at),
-        updated_at: Timestamp::from_micros(record.updated_at),
-        stream: record.stream,
-    };
+    let read = read(bytes).map_err(|problem| Error::StorageDamaged {
+        detail: format!("a head in the cache: {problem}"),
+    })?;
+    let document = bytes.slice_ref(read.document.as_bytes());
+    let (version, expires_at) = (read.version, read.expires_at);
     Ok(Head::written(
-        context,
-        bytes.slice_ref(record.document.as_bytes()),
+        version,
+        expires_at,
+        document,
+        Checked(bytes.clone()),
     ))
 }
 
-struct Texts<'bytes> {
+/// A record that was read before. It reads the same again: a tokenizer's name, once it is known, stays known.
+pub(super) struct Checked(Bytes);
+
+impl Checked {
+    #[expect(clippy::expect_used, reason = "the same bytes were read when it came")]
+    pub(super) fn context(&self) -> Context {
+        let read = read(&self.0).map(Reading::into_context);
+        read.expect("what was read can be read again")
+    }
+}
+
+impl fmt::Debug for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Checked").field(&self.0.len()).finish()
+    }
+}
+
+fn flags(context: &Context) -> u8 {
+    let has = [
+        (HAS_SESSION, context.session_id.is_some()),
+        (HAS_MODEL, context.model_id.is_some()),
+        (HAS_NAME, context.name.is_some()),
+        (HAS_DESCRIPTION, context.description.is_some()),
+        (IS_FORK, context.forked_from.is_some()),
+        (EXPIRES, context.expires_at.is_some()),
+    ];
+    let flags = has.into_iter().filter_map(|(flag, has)| has.then_some(flag));
+    flags.fold(0, |flags, flag| flags | flag)
+}
+
+/// What a record says, by the bytes that say it.
+struct Reading<'bytes> {
     document: &'bytes str,
-    escaped: &'bytes str,
+    max_tokens: u64,
+    version: Version,
+    first_seq: Seq,
+    next_seq: Seq,
+    item_count: u64,
+    tokens: u64,
+    stream: u64,
+    at_seq: Option<Seq>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    id: ContextIdRef<'bytes>,
+    agent_id: &'bytes str,
+    session_id: Option<&'bytes str>,
+    model_id: Option<&'bytes str>,
+    name: Option<&'bytes str>,
+    description: Option<&'bytes str>,
+    metadata: &'bytes str,
+    labels: Vec<&'bytes str>,
+    tokenizer: Tokenizer,
+    truncation: AutoTruncation,
+    parent: Option<ContextIdRef<'bytes>>,
 }
 
-impl<'bytes> Texts<'bytes> {
-    fn at(&self, Place(start, length): Place) -> Result<&'bytes str> {
-        let source = if start % 2 == 0 {
-            self.document
-        } else {
-            self.escaped
-        };
-        let text = source.get(start / 2..).and_then(|rest| rest.get(..length));
-        text.ok_or_else(|| damaged("has a text cut short"))
+fn read(bytes: &[u8]) -> Read<Reading<'_>> {
+    let mut from = Reader(bytes);
+    if from.byte()? != FORMAT {
+        return Err("is of another format");
     }
+    // Found to be UTF-8 at once: each text by itself, that was a quarter of the instructions.
+    let (document, escaped) = (from.text()?, from.text()?);
+    let texts = Texts { document, escaped };
+    let flags = from.byte()?;
+    if flags & !FLAGS != 0 {
+        return Err("has flags that are not known");
+    }
+    let has = |flag| flags & flag != 0;
+    let labels = from.number()?;
+    // Fields are read in the order in which they stand here.
+    let read = Reading {
+        document,
+        max_tokens: from.number()?,
+        version: from.number()?,
+        first_seq: from.number()?,
+        next_seq: from.number()?,
+        item_count: from.number()?,
+        tokens: from.number()?,
+        stream: from.number()?,
+        at_seq: has(IS_FORK).then(|| from.number()).transpose()?,
+        created_at: from.time()?,
+        updated_at: from.time()?,
+        expires_at: has(EXPIRES).then(|| from.time()).transpose()?,
+        id: id(texts.next(&mut from)?)?,
+        agent_id: texts.next(&mut from)?,
+        session_id: texts.next_if(has(HAS_SESSION), &mut from)?,
+        model_id: texts.next_if(has(HAS_MODEL), &mut from)?,
+        name: texts.next_if(has(HAS_NAME), &mut from)?,
+        description: texts.next_if(has(HAS_DESCRIPTION), &mut from)?,
+        metadata: texts.next(&mut from)?,
+        // How many there are to be is no reason to make room for them.
+        labels: (0..labels).map(|_| texts.next(&mut from)).collect::<Read<_>>()?,
+        tokenizer: Tokenizer::stored(texts.next(&mut from)?).ok_or("names no tokenizer")?,
+        truncation: AutoTruncation::parse(texts.next(&mut from)?).map_err(|_| "names no way to truncate")?,
+        parent: texts.next_if(has(IS_FORK), &mut from)?.map(id).transpose()?,
+    };
+    if !from.0.is_empty() {
+        return Err("has bytes too many");
+    }
+    Ok(read)
+}
 
-    /// In a list with no more room than they need, as it is accounted with.
-    fn all(&self, places: &[Place]) -> Result<Vec<String>> {
-        let mut all = Vec::with_capacity(places.len());
-        for place in places {
-            all.push(self.at(*place)?.to_owned());
+fn id(text: &str) -> Read<ContextIdRef<'_>> {
+    ContextIdRef::parse(text).ok_or("names no context")
+}
+
+impl Reading<'_> {
+    fn into_context(self) -> Context {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Context {
+            id: self.id.into(),
+            agent_id: self.agent_id.to_owned(),
+            session_id: owned(self.session_id),
+            model_id: owned(self.model_id),
+            name: owned(self.name),
+            description: owned(self.description),
+            metadata: JsonObject::trusted(Arc::from(self.metadata)),
+            // With no more room than they need, as it is accounted with.
+            labels: self.labels.iter().map(|label| (*label).to_owned()).collect(),
+            max_tokens: self.max_tokens,
+            tokenizer: self.tokenizer,
+            truncation: self.truncation,
+            forked_from: self.parent.zip(self.at_seq).map(|(id, at_seq)| ForkedFrom {
+                id: id.into(),
+                at_seq,
+            }),
+            expires_at: self.expires_at,
+            version: self.version,
+            first_seq: self.first_seq,
+            next_seq: self.next_seq,
+            item_count: self.item_count,
+            tokens: self.tokens,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            stream: self.stream,
         }
-        Ok(all)
-    }
-
-    fn owned(&self, place: Option<Place>) -> Result<Option<String>> {
-        place.map(|place| self.at(place).map(str::to_owned)).transpose()
-    }
-}
-
-fn damaged(problem: &str) -> Error {
-    Error::StorageDamaged {
-        detail: format!("a head in the cache: {problem}"),
     }
 }
 
@@ -221,7 +244,7 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
-    use crate::NewContext;
+    use crate::{ContextId, NewContext};
 
     /// With all that a head can have.
     fn full() -> Context {
@@ -246,15 +269,15 @@ mod tests {
     // Servers of another release read what this one leaves in Redis, and answer with its documents.
     #[test]
     fn other_bytes_are_another_format() {
-        let digest = Sha256::digest(encode(&full()).unwrap());
+        let digest = Sha256::digest(encode(&full()));
         let beginning = u64::from_be_bytes(digest[..8].try_into().unwrap());
-        assert_eq!((FORMAT, beginning), (5, 0x1596_0e14_4b62_c0e5));
+        assert_eq!((FORMAT, beginning), (6, 0x9ed9_2359_9e9e_fc70));
     }
 
     #[test]
     fn heads_read_back() {
         let context = full();
-        let bytes = encode(&context).unwrap();
+        let bytes = encode(&context);
         let head = Arc::new(decode(&bytes).unwrap());
         assert_eq!(**head, context);
         assert_eq!(head.document(), document::write(&context, |_, _| {}));
@@ -267,31 +290,40 @@ mod tests {
                 "{length} bytes were understood"
             );
         }
-        let longer = [&bytes[..], b"\x00"].concat();
-        // A text that is not UTF-8, one that ends behind the document, and a list longer than what follows.
-        let garbled = [&bytes[..9], b"\xff", &bytes[10..]].concat();
+        let flags = {
+            let mut from = Reader(&bytes[1..]);
+            from.text().and_then(|_| from.text()).unwrap();
+            bytes.len() - from.0.len()
+        };
+        let with = |place: usize, new: &[u8]| [&bytes[..place], new, &bytes[place + 1..]].concat();
+        let find = |part: &[u8]| bytes.windows(part.len()).position(|bytes| bytes == part).unwrap();
         let id = u8::try_from(context.id.as_str().len()).unwrap();
         // After `{"id":"`, twice.
-        let place = bytes.windows(2).rposition(|pair| pair == [14, id]).unwrap();
-        let moved = |start: &[u8]| [&bytes[..place], start, &bytes[place + 1..]].concat();
-        let (behind, far_behind) = (moved(&[0xfe, 0x7f]), moved(&[0xfe, 0xff, 0xff, 0xff, 0x0f]));
-        let endless = [
-            FORMAT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f,
-        ];
-        for bad in [
-            &b"{}"[..],
-            b"[]",
-            b"\x00",
-            b"\x02\x90",
-            &endless,
-            &longer,
-            &garbled,
-            &behind,
-            &far_behind,
-            &bytes[1..],
+        let place = flags
+            + bytes[flags..]
+                .windows(2)
+                .position(|pair| pair == [14, id])
+                .unwrap();
+        for (what, bad) in [
+            ("JSON", b"{}".to_vec()),
+            ("without its format", bytes[1..].to_vec()),
+            ("of another format", with(0, &[FORMAT - 1])),
+            ("longer", [&bytes[..], b"\x00"].concat()),
+            ("not UTF-8", with(9, b"\xff")),
+            ("a text behind the document", with(place, &[0xFE, 0x7F])),
+            ("a text far behind", with(place, &[0xFE, 0xFF, 0xFF, 0xFF, 0x0F])),
+            ("a text that ends behind", with(place + 1, &[0xFF, 0x7F])),
+            ("a flag that nobody knows", with(flags, &[bytes[flags] | 0x40])),
+            (
+                "more labels than follow",
+                with(flags + 1, &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]),
+            ),
+            ("a path for an id", with(find(b"context-"), b"/")),
+            ("another tokenizer", with(find(b"o200k_base"), b"\x7f")),
+            ("another truncation", with(find(b"\"none\"") + 1, b"N")),
         ] {
-            let bad = Bytes::copy_from_slice(bad);
-            assert!(decode(&bad).is_err(), "{bad:?} was understood");
+            let bad = Bytes::from(bad);
+            assert!(decode(&bad).is_err(), "{what}: {bad:?} was understood");
         }
     }
 }

@@ -62,7 +62,9 @@ fn keys(metadata: usize) -> Arc<[ContextKey]> {
 /// One request of one session. Where its answer came from.
 async fn get(manager: &dyn ContextManager, key: &ContextKey) -> Option<Origin> {
     let session = Session::new(Consistency::Session, Token::default());
-    session.scope(manager.get(key)).await.unwrap();
+    let head = session.scope(manager.get(key)).await.unwrap().value;
+    // Who looks at more than the document has it read: its price belongs to what is measured.
+    assert_eq!(head.id, key.id);
     session.origin()
 }
 

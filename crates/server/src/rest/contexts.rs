@@ -131,7 +131,7 @@ pub(super) const PATH: &str = "/v1/contexts/{id}";
 pub(super) fn answer<B: From<Bytes>>(headers: HeaderMap, answer: &Answer<Arc<Head>>) -> Response<B> {
     // Whoever reads the same version from memory gets the same bytes.
     let body = answer.value.document();
-    tagged(raw_with(headers, body, answer.origin), answer.value.version)
+    tagged(raw_with(headers, body, answer.origin), answer.value.version())
 }
 
 /// Change a context's head by a merge patch. `If-Match` makes it conditional.
