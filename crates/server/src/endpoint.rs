@@ -4,6 +4,7 @@
 #[cfg(test)]
 pub(crate) mod fake;
 mod guarded;
+mod traced;
 
 use std::fmt;
 use std::path::Path;
@@ -29,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::guarded::{Guarded, Guards};
+pub(crate) use self::traced::within_trace;
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +205,9 @@ impl Endpoint {
             );
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
+            if let Some(traceparent) = traced::traceparent() {
+                headers.insert(traced::TRACEPARENT, traceparent);
+            }
         }
         request
             .body(Full::new(body))
@@ -307,5 +312,25 @@ mod tests {
                 .unwrap_err()
                 .contains("pass@")
         );
+    }
+    #[tokio::test]
+    async fn what_is_posted_within_a_trace_goes_on_with_it() {
+        let fake = fake::Fake::new([fake::reply("200 OK", "", "")]).await;
+        let endpoint = Endpoint::new((&fake.url, PATH), None, None, 1 << 10).unwrap();
+        let header = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        for traceparent in [None, Some(header)] {
+            within_trace(traceparent, endpoint.post(Bytes::new()))
+                .await
+                .unwrap();
+        }
+        endpoint.post(Bytes::new()).await.unwrap();
+        let lines = |request: &String| {
+            request
+                .lines()
+                .filter(|line| line.contains("traceparent"))
+                .count()
+        };
+        let requests: Vec<usize> = fake.requests().iter().map(lines).collect();
+        assert_eq!(requests, [0, 1, 0]);
     }
 }

@@ -94,7 +94,7 @@ impl Handler {
         let work = self.bounded(context, async { Ok(work.await?.into_result()?) });
         let outcome = match &trace {
             None => work.await,
-            Some(trace) => Box::pin(trace.stages().scope(work)).await,
+            Some(trace) => Box::pin(trace.scope(work)).await,
         };
         if let Some(trace) = trace {
             trace.called(outcome.as_ref().err().map(Fault::code));

@@ -174,7 +174,7 @@ impl Guards {
 /// As [`limit_requests`], with what it waits for kept for the trace, and the calls in it traced.
 async fn limit_traced(guards: &Guards, mut request: Request, next: Next, trace: &Trace) -> Answer {
     request.extensions_mut().insert(trace.calls());
-    trace.stages().scope(limit_requests(guards, request, next)).await
+    Box::pin(trace.scope(limit_requests(guards, request, next))).await
 }
 
 async fn limit_requests(guards: &Guards, request: Request, next: Next) -> Answer {

@@ -1,5 +1,6 @@
 //! Search by meaning on both faces, with an embedder that this test serves.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,26 +16,33 @@ const KEY: &str = "sk-not-for-the-log";
 const DIMENSIONS: u16 = 128;
 
 /// An endpoint that embeds by letters, or is down.
-struct Embedder {
+pub(crate) struct Embedder {
     url: String,
     texts: Arc<Mutex<Vec<String>>>,
+    /// The `traceparent` of those who asked for each text, nothing for those who sent none.
+    traceparents: Arc<Mutex<BTreeMap<String, String>>>,
     is_down: Arc<AtomicBool>,
 }
 
 impl Embedder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let (texts, is_down): (Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) = Default::default();
         let (noted, down) = (texts.clone(), is_down.clone());
+        let traceparents: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+        let traced = traceparents.clone();
         // Ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut reader = BufReader::new(stream);
-                let (mut length, mut line) = (0, String::new());
+                let (mut length, mut line, mut traceparent) = (0, String::new(), String::new());
                 while reader.read_line(&mut line).unwrap_or(0) > 2 {
                     if let Some(value) = line.strip_prefix("content-length: ") {
                         length = value.trim().parse().unwrap();
+                    }
+                    if let Some(value) = line.strip_prefix("traceparent: ") {
+                        value.trim().clone_into(&mut traceparent);
                     }
                     line.clear();
                 }
@@ -49,6 +57,8 @@ impl Embedder {
                 let (status, body) = if down.load(Ordering::SeqCst) {
                     ("500 Internal Server Error", String::new())
                 } else {
+                    let of_each = input.iter().map(|text| (text.clone(), traceparent.clone()));
+                    traced.lock().unwrap().extend(of_each);
                     noted.lock().unwrap().extend(input);
                     ("200 OK", json!({ "data": data }).to_string())
                 };
@@ -58,10 +68,20 @@ impl Embedder {
                 drop(stream.write_all((head + &body).as_bytes()));
             }
         });
-        Self { url, texts, is_down }
+        Self {
+            url,
+            texts,
+            traceparents,
+            is_down,
+        }
     }
 
-    fn config(&self, more: &str) -> String {
+    /// What whoever last asked for this text sent as `traceparent`, nothing if he sent none; `None` if nobody has asked.
+    pub(crate) fn traceparent(&self, text: &str) -> Option<String> {
+        self.traceparents.lock().unwrap().get(text).cloned()
+    }
+
+    pub(crate) fn config(&self, more: &str) -> String {
         format!(
             "context_manager: {{ semantic: {{ endpoint: '{}', model: letters, dimensions: {DIMENSIONS}, \
              api_key: '{KEY}', max_retries: 0, poll: 20ms, {more} }} }}",

@@ -2,6 +2,7 @@
 
 mod calls;
 mod collector;
+mod outgoing;
 
 use std::time::Duration;
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
+use bytes::Bytes;
 use contextkeep_core::session::{StageSpan, Stages};
 use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{KeyValue, TraceId};
@@ -12,6 +13,7 @@ use opentelemetry_sdk::trace::{IdGenerator as _, SpanData, SpanEvents, SpanLinks
 use tokio::time::Instant;
 
 use super::Traces;
+use crate::endpoint::within_trace;
 
 /// The methods that a span names; another one could be any text.
 const METHODS: [Method; 8] = [
@@ -118,9 +120,17 @@ struct Open {
 }
 
 impl Trace {
-    /// Where its stages are kept.
-    pub(crate) fn stages(&self) -> &Arc<Stages> {
-        &self.stages
+    /// Runs a future whose waits become spans of this one, and whose requests to others go on from it.
+    ///
+    /// Cancellation: dropping it drops the future.
+    pub(crate) async fn scope<F: Future>(&self, work: F) -> F::Output {
+        within_trace(self.traceparent(), self.stages.scope(work)).await
+    }
+
+    fn traceparent(&self) -> Option<HeaderValue> {
+        let context = &self.open.as_ref()?.context;
+        let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
+        HeaderValue::from_maybe_shared(Bytes::from(format!("00-{trace}-{span}-{flags:02x}"))).ok()
     }
 
     /// Names it in the log.
