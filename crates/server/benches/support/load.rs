@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::client::{Connection, get};
@@ -29,10 +30,11 @@ pub(crate) async fn ask(
 ) -> Asked {
     let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let requests: Arc<[Vec<u8>]> = requests.into();
+    // What a connection costs to make is no part of what is measured.
+    let connections: Vec<Connection> = join_all((0..clients).map(|_| Connection::open(address))).await;
     let begun = Instant::now();
     let mut running = Vec::new();
-    for client in 0..clients {
-        let mut connection = Connection::open(address).await;
+    for (client, mut connection) in connections.into_iter().enumerate() {
         let (over, done, requests) = (over.clone(), done.clone(), requests.clone());
         running.push(tokio::spawn(async move {
             for turn in 0.. {
