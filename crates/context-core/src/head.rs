@@ -149,6 +149,7 @@ mod tests {
         assert_eq!(first, alone);
         assert_eq!(*head, Head::from(Context::clone(&head)));
     }
+
     #[cfg(feature = "cache")]
     #[test]
     fn what_came_written_is_read_by_who_looks_at_more_than_its_document() {

@@ -313,6 +313,7 @@ mod tests {
                 .contains("pass@")
         );
     }
+
     #[tokio::test]
     async fn what_is_posted_within_a_trace_goes_on_with_it() {
         let fake = fake::Fake::new([fake::reply("200 OK", "", "")]).await;
