@@ -241,6 +241,7 @@ impl Reading<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sha2::{Digest as _, Sha256};
 
     use super::*;
@@ -324,6 +325,69 @@ mod tests {
         ] {
             let bad = Bytes::from(bad);
             assert!(decode(&bad).is_err(), "{what}: {bad:?} was understood");
+        }
+    }
+    /// Any texts, numbers and times.
+    fn any_context() -> impl Strategy<Value = Context> {
+        let optional = || prop::option::of(any::<String>());
+        let texts = (any::<String>(), optional(), optional(), optional(), optional());
+        let labels = prop::collection::vec(any::<String>(), 0..4);
+        // From the year 1 to 9999.
+        let time = || (-62_135_596_800_000_000_i64..253_402_300_800_000_000).prop_map(Timestamp::from_micros);
+        let times = (time(), time(), prop::option::of(time()));
+        let note = any::<String>().prop_map(|text| serde_json::json!({ "note": text }).to_string());
+        let strategy = (texts, labels, any::<[u64; 8]>(), times, note, any::<bool>());
+        strategy.prop_map(|(texts, labels, numbers, times, metadata, is_fork)| {
+            let mut context = full();
+            let (id, [at_seq, ..]) = (context.id.clone(), numbers);
+            (
+                context.agent_id,
+                context.session_id,
+                context.model_id,
+                context.name,
+                context.description,
+            ) = texts;
+            [
+                _,
+                context.max_tokens,
+                context.version,
+                context.first_seq,
+                context.next_seq,
+                context.item_count,
+                context.tokens,
+                context.stream,
+            ] = numbers;
+            (context.created_at, context.updated_at, context.expires_at) = times;
+            context.labels = labels;
+            context.metadata = JsonObject::parse("metadata", &metadata).unwrap();
+            context.forked_from = is_fork.then_some(ForkedFrom { id, at_seq });
+            context
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_reads_back(context in any_context()) {
+            let head = Arc::new(decode(&encode(&context)).unwrap());
+            prop_assert_eq!(head.document(), document::write(&context, |_, _| {}));
+            prop_assert_eq!(head.version(), context.version);
+            prop_assert_eq!(head.expires_at(), context.expires_at);
+            prop_assert_eq!(&**head, &context);
+        }
+
+        // What is understood when it comes can be looked at later.
+        #[test]
+        fn what_is_damaged_is_refused_or_read(
+            context in any_context(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = encode(&context).to_vec();
+            for (place, byte) in damage {
+                *place.get_mut(&mut bytes) = byte;
+            }
+            if let Ok(head) = decode(&bytes.into()) {
+                prop_assert_eq!(Context::clone(&head).version, head.version());
+            }
         }
     }
 }
