@@ -30,7 +30,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::guarded::{Guarded, Guards};
-pub(crate) use self::traced::within_trace;
+pub(crate) use self::traced::{TRACEPARENT, within_trace};
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl Endpoint {
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
             if let Some(traceparent) = traced::traceparent() {
-                headers.insert(traced::TRACEPARENT, traceparent);
+                headers.insert(TRACEPARENT, traceparent);
             }
         }
         request

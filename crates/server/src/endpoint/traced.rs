@@ -3,7 +3,7 @@
 use axum::http::HeaderValue;
 
 /// The header that continues a trace (W3C Trace Context, section 3.2).
-pub(super) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 
 tokio::task_local! {
     static CURRENT: Option<HeaderValue>;

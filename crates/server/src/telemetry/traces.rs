@@ -37,11 +37,9 @@ use tokio_util::sync::CancellationToken;
 use self::export::{Counts, Exporter, add};
 pub use self::settings::{TraceHeader, TracesSettings};
 pub(crate) use self::trace::{Answered, Calls, Trace};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, TRACEPARENT};
 use crate::telemetry::allowance::Allowance;
 
-/// The header that continues a trace.
-const TRACEPARENT: &str = "traceparent";
 /// Longest one that is looked at; those of later versions may be longer than today's 55.
 const TRACEPARENT_BYTES_MAX: usize = 256;
 /// Largest reply of a collector that is read.
