@@ -27,10 +27,12 @@ impl Nanos {
 
     /// The point `by` later, or [`Nanos::MAX`].
     #[must_use]
-    pub fn after(self, by: Duration) -> Self {
+    pub const fn after(self, by: Duration) -> Self {
+        // By halves: `as_nanos` counts with 128 bits, and each look at the clock passes here.
+        let seconds = by.as_secs().saturating_mul(1_000_000_000);
         Self(
             self.0
-                .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+                .saturating_add(seconds.saturating_add(by.subsec_nanos() as u64)),
         )
     }
 
@@ -66,6 +68,9 @@ impl Clock for TokioClock {
         static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
         let now = tokio::time::Instant::now();
         let origin = *ORIGIN.get_or_init(|| now);
-        Nanos::ZERO.after((now + HEAD_START).saturating_duration_since(origin))
+        match now.checked_duration_since(origin) {
+            Some(passed) => Nanos::ZERO.after(HEAD_START).after(passed),
+            None => Nanos::ZERO.after((now + HEAD_START).saturating_duration_since(origin)),
+        }
     }
 }

@@ -265,22 +265,29 @@ impl Engine {
 
     /// Stores what a flight has loaded, if it still may (F1, F2), and ends its place in the table.
     pub(crate) fn store(&self, flight: &Arc<Flight<Outcome>>, entry: &Arc<Entry>) {
-        let mut locked = self.flights.lock_of(flight);
-        if let Some(memory) = &self.memory {
-            #[cfg(test)]
-            if self.is(Mutant::BlindSet) {
-                memory.insert_blindly(&flight.key, Arc::clone(entry));
-                locked.leave(flight);
-                return;
-            }
-            if locked.is_current(flight) && entry.version >= flight.need() {
-                let bytes = entry.body.len();
-                if !memory.upsert(&flight.key, Arc::clone(entry)) && memory.is_oversize(bytes) {
-                    self.event(&Event::Oversize(bytes));
-                }
+        self.store_locked(&mut self.flights.lock_of(flight), flight, entry);
+    }
+
+    /// [`store`](Self::store) for who holds the key's lock.
+    pub(crate) fn store_locked(
+        &self,
+        locked: &mut Locked<'_, Outcome>,
+        flight: &Arc<Flight<Outcome>>,
+        entry: &Arc<Entry>,
+    ) {
+        let is_current = locked.leave(flight);
+        let Some(memory) = &self.memory else { return };
+        #[cfg(test)]
+        if self.is(Mutant::BlindSet) {
+            memory.insert_blindly(&flight.key, Arc::clone(entry));
+            return;
+        }
+        if is_current && entry.version >= flight.need() {
+            let bytes = entry.body.len();
+            if !memory.upsert(&flight.key, Arc::clone(entry)) && memory.is_oversize(bytes) {
+                self.event(&Event::Oversize(bytes));
             }
         }
-        locked.leave(flight);
     }
 
     /// Asks the second level, unless it is known to be down.

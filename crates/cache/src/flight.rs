@@ -124,26 +124,32 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Flight<T> {
-    /// Polls the pilot, if there is one, for a waiter who looks for the outcome afterwards. Whether it is to be polled again.
-    fn fly(self: &Arc<Self>, id: Option<u64>) -> bool {
+impl<T: Clone + Send + Sync + 'static> Flight<T> {
+    /// Polls the pilot, if there is one, for a waiter who has a place among those who are woken. Whether it is to be polled
+    /// again, and the outcome if it landed.
+    fn fly(self: &Arc<Self>, id: Option<u64>) -> (bool, Option<T>) {
         let mut place = lock(&self.pilot);
         // Out of its place, so that nobody meets it again if it panics.
         let Some(mut pilot) = place.take() else {
-            return false;
+            // Whoever lands it wakes those who wait.
+            return (false, None);
         };
         self.polls(id);
         let waker = Waker::from(Arc::clone(self));
         if pilot.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             *place = Some(pilot);
         }
-        self.polls(None);
-        place.is_some()
+        (place.is_some(), self.polls(None))
     }
 
-    fn polls(&self, id: Option<u64>) {
-        if let State::Flying { polling, .. } = &mut *lock(&self.state) {
-            *polling = id;
+    /// The outcome, once there is one; until then, who polls.
+    fn polls(&self, id: Option<u64>) -> Option<T> {
+        match &mut *lock(&self.state) {
+            State::Flying { polling, .. } => {
+                *polling = id;
+                None
+            }
+            State::Landed(outcome) => Some(outcome.clone()),
         }
     }
 }
@@ -263,15 +269,15 @@ impl<T: Clone> Locked<'_, T> {
         })
     }
 
-    /// Whether this flight is the key's current one, and so may store (F2).
-    pub(crate) fn is_current(&self, flight: &Arc<Flight<T>>) -> bool {
-        self.flight().is_some_and(|current| Arc::ptr_eq(current, flight))
-    }
-
-    /// Ends the flight's place in the table.
-    pub(crate) fn leave(&mut self, flight: &Arc<Flight<T>>) {
-        if self.is_current(flight) {
-            self.flights.remove(self.key.as_str());
+    /// Ends the flight's place in the table. Whether it had it, as the key's current one, which may store (F2).
+    pub(crate) fn leave(&mut self, flight: &Arc<Flight<T>>) -> bool {
+        match self.flights.remove(self.key.as_str()) {
+            // One lookup for most, and a second one for the few that were superseded.
+            Some(current) if !Arc::ptr_eq(&current, flight) => {
+                self.flights.insert(current.key.clone(), current);
+                false
+            }
+            taken => taken.is_some(),
         }
     }
 }

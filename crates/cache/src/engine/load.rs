@@ -166,10 +166,13 @@ impl Engine {
         entry.known_at = sent;
         entry.age_then = record.age;
         let entry = self.finish(entry, None, &pass.flight.key);
-        if self.try_land(&pass, &entry, Origin::L2) {
-            self.store(&pass.flight, &entry);
+        // One step: who landed is in nobody's way any more.
+        let mut locked = self.flights.lock_of(&pass.flight);
+        if self.land_locked(&pass, &entry, Origin::L2) {
+            self.store_locked(&mut locked, &pass.flight, &entry);
             return None;
         }
+        drop(locked);
         pass.source = Source::Newest;
         Some(pass)
     }
@@ -347,7 +350,16 @@ impl Engine {
     /// Lands a flight if the version will do. Under the key's lock, so that nobody who joined since a change gets what
     /// was before it.
     fn try_land(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
-        let locked = self.flights.lock_of(&pass.flight);
+        let _locked = self.flights.lock_of(&pass.flight);
+        self.land_locked(pass, entry, origin)
+    }
+
+    /// [`try_land`](Self::try_land) for who holds the key's lock.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, reason = "a planted fault is asked of it")
+    )]
+    fn land_locked(&self, pass: &Pass, entry: &Arc<Entry>, origin: Origin) -> bool {
         let below = entry.version < pass.flight.need();
         #[cfg(test)]
         let below = below && !self.is(super::Mutant::MissingFloor);
@@ -358,7 +370,6 @@ impl Engine {
                 overtaken: false,
             }));
         }
-        drop(locked);
         !below
     }
 

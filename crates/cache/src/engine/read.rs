@@ -145,6 +145,7 @@ impl Engine {
         let partition = self.partitions.at(id);
         let mut locked = self.lock_in(id, key);
         let held = self.memory.as_ref().and_then(|memory| memory.peek(key));
+        let flying = locked.flight();
         if !read.fresh {
             let served = |held: &&Arc<_>| !read.past_memory && self.serves(held, read.floor, now);
             if let Some(entry) = held.as_ref().filter(served) {
@@ -155,9 +156,7 @@ impl Engine {
                     at: now,
                 }));
             }
-            if let Some(flight) = locked.flight()
-                && self.joinable(flight, read.floor, now)
-            {
+            if let Some(flight) = flying.filter(|flight| self.joinable(flight, read.floor, now)) {
                 return Ok(Joined::Flight(Arc::clone(flight)));
             }
         }
@@ -165,7 +164,7 @@ impl Engine {
         let seen = held
             .filter(|held| now < held.span.hard)
             .map_or(Version::ZERO, |held| held.version);
-        let raised = locked.flight().map_or(Version::ZERO, |flight| flight.need());
+        let raised = flying.map_or(Version::ZERO, |flight| flight.need());
         let need = read.floor.max(seen).max(raised);
         let begun = locked.begin(need, now, partition.generation(), !read.tags.is_empty());
         let flight = begun.map_err(|_| {

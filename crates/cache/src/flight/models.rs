@@ -62,10 +62,9 @@ impl Tiers {
         } else {
             flight.need().get() <= found
         };
-        if wanted && locked.is_current(&flight) {
+        if locked.leave(&flight) && wanted {
             *lock(&self.memory) = Some((found, flight.generation));
         }
-        locked.leave(&flight);
         drop(locked);
         flight.land(found);
     }

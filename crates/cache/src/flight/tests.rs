@@ -47,10 +47,9 @@ fn a_change_raises_the_current_flight_only() {
     assert!(table.lock(&key, 0).raise(Version::new(5)));
     assert_eq!((old.need().get(), new.need().get()), (1, 5));
     let mut locked = table.lock(&key, 0);
-    assert!(!locked.is_current(&old) && locked.is_current(&new));
-    locked.leave(&old);
-    assert!(locked.flight().is_some(), "F2: it has no place to leave");
-    locked.leave(&new);
+    assert!(!locked.leave(&old), "F2: it has no place to leave");
+    assert!(locked.flight().is_some_and(|current| Arc::ptr_eq(current, &new)));
+    assert!(locked.leave(&new) && !locked.leave(&new));
     assert!(locked.flight().is_none() && !locked.raise(Version::new(6)));
 }
 

@@ -62,8 +62,9 @@ impl<T: Clone + Send + Sync + 'static> Future for Wait<T> {
         if let Some(outcome) = self.register(context.waker()) {
             return Poll::Ready(outcome);
         }
-        self.is_flown = self.flight.fly(self.id);
-        self.flight.landed().map_or(Poll::Pending, Poll::Ready)
+        let (is_flown, outcome) = self.flight.fly(self.id);
+        self.is_flown = is_flown;
+        outcome.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
