@@ -6,7 +6,8 @@
 //! Over REST both servers are processes of their own: the binary, and an axum handler that answers what its GET brought, a
 //! value as long as the server's body. Clients, servers and Redis share the cores.
 //!
-//! Medians of rounds that take turns, and of the ratios of rounds that follow each other.
+//! Medians of rounds that take turns, and of the ratios of rounds that follow each other. Over REST of several pairs of servers,
+//! begun one after the other.
 //!
 //! `… --bench remote -- instructions` counts the instructions of a request instead, outside of the kernel, by valgrind.
 #![expect(
@@ -63,9 +64,10 @@ fn main() {
     if first.as_deref() == Some("instructions") {
         return rest::count(&runtime, &cluster, &server, &without_memory);
     }
+    drop(server);
     runtime.block_on(async {
         manager::compare(&cluster, &without_memory).await;
-        rest::compare(&cluster, &server).await;
+        rest::compare(&cluster, &without_memory).await;
     });
 }
 

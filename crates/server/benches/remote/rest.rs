@@ -13,35 +13,53 @@ use tokio::runtime::Runtime;
 use super::client::{self, Connection, Process};
 use super::cluster::{Cluster, Server};
 use super::instructions::{collected, each};
-use super::{CONTEXTS, METADATA, READERS, bare_get, id, load, multiplexed, report, set_bare};
+use super::{CONTEXTS, METADATA, READERS, bare_get, id, load, multiplexed, ratio, report, set_bare};
 
-/// Many and short: the machine's speed moves within seconds, and only rounds beside each other are compared.
-const ROUNDS: usize = 25;
+/// Pairs of servers that are begun anew: the ratio of one pair may be a tenth from that of another, with the same code.
+const PAIRS: usize = 5;
+/// Of a pair. Short: the machine's speed moves within seconds, and only rounds beside each other are compared.
+const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(500);
 /// Requests of the two runs whose instructions are counted.
 const COUNTED: (u64, u64) = (6_400, 25_600);
 
-pub(crate) async fn compare(cluster: &Cluster, server: &Server) {
+pub(crate) async fn compare(cluster: &Cluster, settings: &Value) {
     println!("N3 over REST: heads from Redis against a bare axum handler with a bare GET of the same body");
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["bare", &cluster.redis.url()]);
-    let bare = Process::of(command);
     let connection = multiplexed(&cluster.redis.url()).await;
     for metadata in METADATA {
         let path = |number| format!("/v1/contexts/{}", id(metadata, number));
-        let answer = answered(server, &path(0)).await;
-        set_bare(&connection, metadata, answer.as_bytes()).await;
-        for readers in READERS {
-            let paths: Vec<String> = (0..readers).map(path).collect();
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for _ in 0..ROUNDS {
-                ours.push(load::rate(&server.process.address, &paths, ROUND).await);
-                theirs.push(load::rate(&bare.address, &paths, ROUND).await);
+        let mut rates = READERS.map(|_| (Vec::new(), Vec::new()));
+        let mut bytes = 0;
+        for _ in 0..PAIRS {
+            let server = cluster.serve(settings);
+            let bare = Process::of(bare_command(cluster));
+            let answer = answered(&server, &path(0)).await;
+            set_bare(&connection, metadata, answer.as_bytes()).await;
+            bytes = answer.len();
+            for (readers, (ours, theirs)) in READERS.into_iter().zip(&mut rates) {
+                let paths: Vec<String> = (0..readers).map(path).collect();
+                for _ in 0..ROUNDS {
+                    ours.push(load::rate(&server.process.address, &paths, ROUND).await);
+                    theirs.push(load::rate(&bare.address, &paths, ROUND).await);
+                }
             }
-            report("over REST: ", answer.len(), readers, ours, theirs);
+            answered(&server, &path(0)).await;
         }
-        answered(server, &path(0)).await;
+        for (readers, (ours, theirs)) in READERS.into_iter().zip(rates) {
+            let pairs = ours.chunks(ROUNDS).zip(theirs.chunks(ROUNDS));
+            let ratios: Vec<String> = pairs
+                .map(|(ours, theirs)| format!("{:.2}", ratio(ours, theirs)))
+                .collect();
+            report("over REST: ", bytes, readers, ours, theirs);
+            println!("        by pairs of servers: {}", ratios.join(", "));
+        }
     }
+}
+
+fn bare_command(cluster: &Cluster) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["bare", &cluster.redis.url()]);
+    command
 }
 
 /// Instructions of a request, both sizes, both servers: 64 connections, the difference of two numbers of requests. What the
@@ -68,8 +86,8 @@ pub(crate) fn count(runtime: &Runtime, cluster: &Cluster, server: &Server, setti
         };
         let ours = of(&|folder| Process::command(folder, &cluster.settings(settings)));
         let bare = of(&|folder| {
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            command.current_dir(folder).args(["bare", &cluster.redis.url()]);
+            let mut command = bare_command(cluster);
+            command.current_dir(folder);
             command
         });
         println!("    {:>6} bytes: {ours:>7}, bare {bare:>7}", body.len());
