@@ -61,8 +61,13 @@ fn a_replica_takes_over_from_a_killed_primary() {
     let cluster = RedisCluster::builder().replicas(1).start().unwrap();
     assert_eq!(cluster.nodes().len(), 6);
     let owner = cluster.primary_of("k").unwrap();
-    owner.command(&["SET", "k", "v"]).unwrap();
-    assert_eq!(owner.command(&["WAIT", "1", "30000"]).unwrap(), Value::Int(1));
+    // On one connection: WAIT is about what its own connection wrote.
+    let mut connection = owner.connect().unwrap();
+    connection.command(&["SET", "k", "v"]).unwrap();
+    eventually("the write to be on the replica", SOON, || {
+        let replicas = connection.command(&["WAIT", "1", "1000"]).unwrap();
+        (replicas == Value::Int(1)).then_some(())
+    });
     owner.kill().unwrap();
     let heir = eventually("a replica to take over", SOON, || {
         cluster
