@@ -6,8 +6,8 @@
 //! Over REST both servers are processes of their own: the binary, and an axum handler that answers what its GET brought, a
 //! value as long as the server's body. Clients, servers and Redis share the cores.
 //!
-//! Medians of rounds that take turns, and of the ratios of rounds that follow each other. Over REST of several pairs of servers,
-//! begun one after the other.
+//! Medians of rounds that take turns, and of the ratios of rounds that follow each other, of several pairs of ours and bare, begun
+//! one after the other.
 //!
 //! `… --bench remote -- instructions` counts the instructions of a request instead, outside of the kernel, by valgrind.
 #![expect(
@@ -42,6 +42,8 @@ const CONTEXTS: usize = 64;
 const METADATA: [usize; 2] = [32, 1024];
 /// Readers that each wait for their answer.
 const READERS: [usize; 2] = [1, 64];
+/// Pairs of ours and bare, begun one after the other: with the same code, the ratio of one may be a fifth from that of another.
+const PAIRS: usize = 5;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -117,12 +119,23 @@ fn bare_key(id: &str) -> String {
     format!("bare-{id}")
 }
 
-fn report(what: &str, bytes: usize, readers: usize, ours: Vec<f64>, bare: Vec<f64>) {
-    let ratio = ratio(&ours, &bare);
-    let (ours, bare) = (median(ours), median(bare));
-    println!(
-        "    {what} {bytes:>5} bytes, {readers:>2} readers: {ours:>8.0} /s, bare {bare:>8.0} /s, ratio {ratio:.2}"
-    );
+/// Gets a second, ours and bare, for each number of readers.
+type Rates = [(Vec<f64>, Vec<f64>); READERS.len()];
+
+/// Of pairs that each had so many rounds.
+fn report(what: &str, bytes: usize, rates: Rates, rounds: usize) {
+    for (readers, (ours, bare)) in READERS.into_iter().zip(rates) {
+        let pairs = ours.chunks(rounds).zip(bare.chunks(rounds));
+        let ratios: Vec<String> = pairs
+            .map(|(ours, bare)| format!("{:.2}", ratio(ours, bare)))
+            .collect();
+        let all = ratio(&ours, &bare);
+        let (ours, bare) = (median(ours), median(bare));
+        println!(
+            "    {what} {bytes:>5} bytes, {readers:>2} readers: {ours:>8.0} /s, bare {bare:>8.0} /s, ratio {all:.2}"
+        );
+        println!("        by pairs: {}", ratios.join(", "));
+    }
 }
 
 /// What a server's settings are in a process that is not one.

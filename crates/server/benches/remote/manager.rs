@@ -13,39 +13,42 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
-use super::{CONTEXTS, METADATA, READERS, bare_get, config, id, multiplexed, report, set_bare};
+use super::{CONTEXTS, METADATA, PAIRS, READERS, Rates, bare_get, config, id, multiplexed, report, set_bare};
 
-const GETS: usize = 12_000;
-const ROUNDS: usize = 15;
+const GETS: usize = 6_000;
+/// Of a pair: a manager that is wired anew, and a bare connection that is made anew.
+const ROUNDS: usize = 5;
 
 pub(crate) async fn compare(cluster: &Cluster, settings: &Value) {
     println!("N3 at the manager: heads from Redis against a bare GET of as many bytes");
-    let parts = Parts::open_cached(&config(cluster.settings(settings))).unwrap();
-    parts.storage.prepare().await.unwrap();
-    let bare = multiplexed(&cluster.redis.url()).await;
     for metadata in METADATA {
         let keys = keys(metadata);
-        eventually_async("heads to come from Redis", Duration::from_secs(30), async || {
-            for key in keys.iter() {
-                if get(&*parts.manager, key).await != Some(Origin::L2) {
-                    return None;
+        let bytes = kept(cluster, &id(metadata, 0)).await;
+        let mut rates = Rates::default();
+        for _ in 0..PAIRS {
+            let parts = Parts::open_cached(&config(cluster.settings(settings))).unwrap();
+            parts.storage.prepare().await.unwrap();
+            let bare = multiplexed(&cluster.redis.url()).await;
+            set_bare(&bare, metadata, &vec![b'7'; bytes]).await;
+            eventually_async("heads to come from Redis", Duration::from_secs(30), async || {
+                for key in keys.iter() {
+                    if get(&*parts.manager, key).await != Some(Origin::L2) {
+                        return None;
+                    }
+                }
+                Some(())
+            })
+            .await;
+            for (readers, (ours, theirs)) in READERS.into_iter().zip(&mut rates) {
+                for _ in 0..ROUNDS {
+                    ours.push(rate(readers, &keys, &ours_by(&parts.manager)).await);
+                    theirs.push(rate(readers, &keys, &theirs_by(&bare)).await);
                 }
             }
-            Some(())
-        })
-        .await;
-        let bytes = kept(cluster, &id(metadata, 0)).await;
-        set_bare(&bare, metadata, &vec![b'7'; bytes]).await;
-        for readers in READERS {
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for _ in 0..ROUNDS {
-                ours.push(rate(readers, &keys, &ours_by(&parts.manager)).await);
-                theirs.push(rate(readers, &keys, &theirs_by(&bare)).await);
-            }
-            report("the manager:", bytes, readers, ours, theirs);
+            parts.close().await;
         }
+        report("the manager:", bytes, rates, ROUNDS);
     }
-    parts.close().await;
 }
 
 fn keys(metadata: usize) -> Arc<[ContextKey]> {

@@ -13,11 +13,9 @@ use tokio::runtime::Runtime;
 use super::client::{self, Connection, Process};
 use super::cluster::{Cluster, Server};
 use super::instructions::{collected, each};
-use super::{CONTEXTS, METADATA, READERS, bare_get, id, load, multiplexed, ratio, report, set_bare};
+use super::{CONTEXTS, METADATA, PAIRS, READERS, Rates, bare_get, id, load, multiplexed, report, set_bare};
 
-/// Pairs of servers that are begun anew: the ratio of one pair may be a tenth from that of another, with the same code.
-const PAIRS: usize = 5;
-/// Of a pair. Short: the machine's speed moves within seconds, and only rounds beside each other are compared.
+/// Of a pair of servers that are begun anew. Short: the machine's speed moves within seconds, and only rounds beside each other are compared.
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(500);
 /// Requests of the two runs whose instructions are counted.
@@ -28,7 +26,7 @@ pub(crate) async fn compare(cluster: &Cluster, settings: &Value) {
     let connection = multiplexed(&cluster.redis.url()).await;
     for metadata in METADATA {
         let path = |number| format!("/v1/contexts/{}", id(metadata, number));
-        let mut rates = READERS.map(|_| (Vec::new(), Vec::new()));
+        let mut rates = Rates::default();
         let mut bytes = 0;
         for _ in 0..PAIRS {
             let server = cluster.serve(settings);
@@ -45,14 +43,7 @@ pub(crate) async fn compare(cluster: &Cluster, settings: &Value) {
             }
             answered(&server, &path(0)).await;
         }
-        for (readers, (ours, theirs)) in READERS.into_iter().zip(rates) {
-            let pairs = ours.chunks(ROUNDS).zip(theirs.chunks(ROUNDS));
-            let ratios: Vec<String> = pairs
-                .map(|(ours, theirs)| format!("{:.2}", ratio(ours, theirs)))
-                .collect();
-            report("over REST: ", bytes, readers, ours, theirs);
-            println!("        by pairs of servers: {}", ratios.join(", "));
-        }
+        report("over REST: ", bytes, rates, ROUNDS);
     }
 }
 
