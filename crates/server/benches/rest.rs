@@ -140,9 +140,11 @@ async fn appends(processes: Processes, address: &str, contexts: usize) -> Append
             usage::of(std::process::id()),
         ]
     };
+    let health = client::get(address, "/healthz");
+    let connections = load::connected(address, CLIENTS, &health).await;
     let before = used();
     let place = move |client, turn| (client * 15 + (turn + 1) * 641) % contexts;
-    let asked = load::ask(address, CLIENTS, ROUND, requests, place).await;
+    let asked = load::ask(connections, ROUND, requests, place).await;
     let after = used();
     let each = |used: Duration| used.as_secs_f64() * 1e6 / asked.answers;
     Appends {

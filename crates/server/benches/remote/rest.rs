@@ -16,8 +16,8 @@ use super::instructions::{collected, each};
 use super::{CONTEXTS, METADATA, PAIRS, READERS, Rates, bare_get, id, load, multiplexed, report, set_bare};
 
 /// Of a pair of servers that are begun anew. Short: the machine's speed moves within seconds, and only rounds beside each other are compared.
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_millis(500);
+const ROUNDS: usize = 17;
+const ROUND: Duration = Duration::from_millis(200);
 /// Requests of the two runs whose instructions are counted.
 const COUNTED: (u64, u64) = (6_400, 25_600);
 

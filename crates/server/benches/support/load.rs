@@ -19,19 +19,27 @@ pub(crate) struct Asked {
     pub(crate) rate: f64,
 }
 
-/// So many clients, each on a connection of its own that waits for its answer. `place` says which of the requests a client
-/// sends in its turn, both from 0.
+/// So many connections, each of which was answered this request already: what it costs to make one, and the server to accept
+/// it, is no part of what is measured.
+pub(crate) async fn connected(address: &str, clients: usize, request: &[u8]) -> Vec<Connection> {
+    join_all((0..clients).map(async |_| {
+        let mut connection = Connection::open(address).await;
+        connection.send(request).await;
+        connection
+    }))
+    .await
+}
+
+/// Clients that each have one of the connections and wait for each answer. `place` says which of the requests a client sends
+/// in its turn, both from 0.
 pub(crate) async fn ask(
-    address: &str,
-    clients: usize,
+    connections: Vec<Connection>,
     round: Duration,
     requests: Vec<Vec<u8>>,
     place: impl Fn(usize, usize) -> usize + Copy + Send + 'static,
 ) -> Asked {
     let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let requests: Arc<[Vec<u8>]> = requests.into();
-    // What a connection costs to make is no part of what is measured.
-    let connections: Vec<Connection> = join_all((0..clients).map(|_| Connection::open(address))).await;
     let begun = Instant::now();
     let mut running = Vec::new();
     for (client, mut connection) in connections.into_iter().enumerate() {
@@ -61,10 +69,9 @@ pub(crate) async fn ask(
 
 /// Answers a second to as many clients as there are paths, each asking for one of them.
 pub(crate) async fn rate(address: &str, paths: &[String], round: Duration) -> f64 {
-    let requests = paths.iter().map(|path| get(address, path)).collect();
-    ask(address, paths.len(), round, requests, |client, _| client)
-        .await
-        .rate
+    let requests: Vec<Vec<u8>> = paths.iter().map(|path| get(address, path)).collect();
+    let connections = connected(address, paths.len(), &requests[0]).await;
+    ask(connections, round, requests, |client, _| client).await.rate
 }
 
 /// Serves this and says where, as the server does.
