@@ -15,7 +15,7 @@ use super::cluster::{Cluster, Server};
 use super::instructions::{collected, each};
 use super::{CONTEXTS, METADATA, PAIRS, READERS, Rates, bare_get, id, load, multiplexed, report, set_bare};
 
-/// Of a pair of servers that are begun anew. Short: the machine's speed moves within seconds, and only rounds beside each other are compared.
+/// Of a pair of servers that are begun anew. Short, for the same reason as by the manager.
 const ROUNDS: usize = 17;
 const ROUND: Duration = Duration::from_millis(200);
 /// Requests of the two runs whose instructions are counted.
