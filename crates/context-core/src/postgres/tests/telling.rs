@@ -1,6 +1,5 @@
 //! What writers tell a cache that they share: with a real Redis.
 
-use contextkeep_cache::Read;
 use contextkeep_test_support::eventually_async;
 
 use super::history::{Naming, append_of, create, key};
@@ -18,7 +17,7 @@ async fn writers_by_turns_leave_a_whole_head() {
     let nodes = Nodes::start(&scratch).await;
     create(nodes.writers[0].store.as_ref(), 1).await;
     for version in 2..8 {
-        let writer = nodes.turn(version).await;
+        let writer = nodes.turn(version, 1).await;
         let append = append_of(&format!("turn-{version}"), Naming::ClientId, 1);
         assert_eq!(
             writer.cached.append(&key(0), append).await.unwrap().version,
@@ -47,7 +46,7 @@ async fn batches_and_replacements_leave_whole_heads() {
     let nodes = Nodes::start(&scratch).await;
     create(nodes.writers[0].store.as_ref(), CONTEXTS).await;
     for version in 2..8 {
-        let writer = nodes.turn(version).await;
+        let writer = nodes.turn(version, CONTEXTS).await;
         let name = |context| format!("turn-{version}-{context}");
         let append = |context| append_of(&name(context), Naming::ClientId, 1);
         if version % 3 == 2 {
@@ -93,13 +92,12 @@ impl Nodes {
         nodes
     }
 
-    /// The writer of this version, once it has heard that what it holds is out of date.
-    async fn turn(&self, version: Version) -> &Node {
+    /// The writer of this version, once it has heard that the heads that it holds are out of date.
+    async fn turn(&self, version: Version, contexts: u64) -> &Node {
         let writer = &self.writers[usize::from(version % 2 == 1)];
-        let cache = writer.cached.cache();
         eventually_async("the other's change to be heard of", SOON, async || {
-            let held = |name: &contextkeep_cache::Key| cache.get(name, &Read::new()).is_some();
-            (!cache.recent(9).iter().any(held)).then_some(())
+            let is_held = |context| writer.cached.head_ready(&key(context)).is_some();
+            (!(0..contexts).any(is_held)).then_some(())
         })
         .await;
         writer
