@@ -9,6 +9,8 @@
 //!   that the server answers, be it of a full disk, hangs nobody, and other calls may do better. What it gives up for want of
 //!   time or of resources counts towards the rate of failures, never as a run of them: one tenant's slow statements
 //!   must not end everybody's.
+//! - **Y4** The gate of searches judges searches, not servers: only one that was given up for want of time or of resources
+//!   counts. A server that breaks or falls silent is left alone by its own breaker, so that searches are back when it is.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -280,17 +282,20 @@ impl Entered {
         }
     }
 
-    /// Ends a search by what its caller learns.
-    pub(crate) fn end_search<T>(self, result: &Result<T>) {
-        let verdict = match result {
-            Err(Error::Unavailable { detail, .. }) => {
-                self.note(detail, true);
-                Verdict::Failure
-            }
-            Err(Error::Overloaded { .. }) => Verdict::Neutral,
-            _ => Verdict::Success,
+    /// Ends a search by what became of it (Y4).
+    pub(crate) fn end_search<T>(self, result: &Result<T, Fault>) {
+        let Err(fault) = result else {
+            return self.pass.record(Verdict::Success);
         };
-        self.pass.record(verdict);
+        match fault.kind() {
+            // An abandonment, as in `end_by`.
+            Kind::Deadline => {}
+            Kind::TimedOut | Kind::Cancelled | Kind::OutOfResources => {
+                self.note(&fault.to_string(), true);
+                self.pass.record(Verdict::Failure);
+            }
+            _ => self.pass.record(Verdict::Neutral),
+        }
     }
 
     fn note(&self, failure: &str, hung: bool) {
@@ -306,7 +311,9 @@ impl Entered {
 /// Y3.
 const fn verdict(fault: &Fault) -> Verdict {
     match fault.kind() {
-        Kind::Unreachable | Kind::Lost | Kind::TimedOut | Kind::Starting | Kind::Tls => Verdict::Failure,
+        Kind::Unreachable | Kind::Lost | Kind::TimedOut | Kind::Silent | Kind::Starting | Kind::Tls => {
+            Verdict::Failure
+        }
         Kind::Cancelled | Kind::TooManyConnections | Kind::OutOfResources => {
             Verdict::Throttled { retry_after: None }
         }

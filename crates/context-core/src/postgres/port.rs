@@ -200,7 +200,7 @@ impl ContextStore for PgContextStore {
             .many(|session| async move { search::search(&session, tenant, query, now).await })
             .await;
         entered.end_search(&page);
-        page
+        page?
     }
 
     fn vectors(self: Arc<Self>) -> Option<Arc<dyn VectorStore>> {

@@ -200,7 +200,7 @@ impl Reads {
         };
         let patience = Instant::now() + NOT_SHOWN_YET;
         loop {
-            let heads = self.many_if(&op, &will_do).await?;
+            let heads = self.many_if(&op, &will_do).await??;
             let shown = heads.iter().zip(&floors);
             let mut below = shown.filter_map(|(head, floor)| {
                 let (seen, actual) = ((*floor)?, head.as_ref()?.version);
@@ -235,7 +235,7 @@ impl Reads {
         let will_do = |page: &Result<ContextPage>| page.as_ref().map_or(true, |page| below(page).is_none());
         let patience = Instant::now() + NOT_SHOWN_YET;
         loop {
-            let page = self.many_if(&op, &will_do).await?;
+            let page = self.many_if(&op, &will_do).await??;
             let Some((seen, actual)) = below(&page) else {
                 return Ok(page);
             };
@@ -245,7 +245,7 @@ impl Reads {
     }
 
     /// Reads several contexts on a connection of its own: it may take long.
-    pub(super) async fn many<T, Op, Reading>(&self, op: Op) -> Result<T>
+    pub(super) async fn many<T, Op, Reading>(&self, op: Op) -> Read<T>
     where
         Op: Fn(Connection) -> Reading + Send + Sync,
         Reading: Future<Output = Read<T>> + Send,
@@ -259,7 +259,7 @@ impl Reads {
         &self,
         op: Op,
         will_do: impl Fn(&Result<T>) -> bool + Send + Sync,
-    ) -> Result<T>
+    ) -> Read<T>
     where
         Op: Fn(Connection) -> Reading + Send + Sync,
         Reading: Future<Output = Read<T>> + Send,
@@ -287,7 +287,7 @@ impl Reads {
             position(&self.servers, &served.by).await.note();
         }
         // The primary is not asked whether it has reached a position of another epoch: it is the truth.
-        served.value.unwrap_or_else(|| Err(lost()))
+        Ok(served.value.unwrap_or_else(|| Err(lost())))
     }
 
     fn for_many(&self, session: &Session) -> Demand {

@@ -66,7 +66,7 @@ impl VectorStore for PgContextStore {
             .many(|session| async move { nearest::nearest(&session, tenant, query, now).await })
             .await;
         entered.end_search(&page);
-        page
+        page?
     }
 }
 

@@ -123,12 +123,7 @@ async fn nothing_is_refused_where_it_is_switched_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_few_searches_that_take_too_long_do_not_end_everybody_s() {
-    let late = || {
-        Err::<(), _>(Error::Unavailable {
-            detail: "too long".into(),
-            retry_after: Duration::ZERO,
-        })
-    };
+    let late = || Err::<(), _>(Fault::new(Kind::Cancelled, "too long"));
     let gate = Gate::of_searches(&settings(), 12, PATIENCE).unwrap();
     for _ in 0..5 {
         gate.enter().await.unwrap().end_search(&late());
@@ -140,6 +135,26 @@ async fn a_few_searches_that_take_too_long_do_not_end_everybody_s() {
         }
     }
     assert_eq!(gate.status().breaker, State::Open, "all of them fail");
+}
+
+// Y4.
+#[tokio::test(start_paused = true)]
+async fn searches_are_not_shut_out_for_longer_than_the_server_is() {
+    let gate = Gate::of_searches(&settings(), 12, PATIENCE).unwrap();
+    for kind in [
+        Kind::Unreachable,
+        Kind::Lost,
+        Kind::Silent,
+        Kind::Starting,
+        Kind::Open,
+        Kind::Crowded,
+    ] {
+        for _ in 0..200 {
+            let entered = gate.enter().await.unwrap();
+            entered.end_search::<()>(&Err(Fault::new(kind, "on purpose")));
+        }
+        assert_eq!(gate.status().breaker, State::Closed, "{kind:?}");
+    }
 }
 
 #[test]
@@ -160,7 +175,7 @@ fn searches_leave_half_of_the_pool_to_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_seen_to_work_is_used_again_unless_it_was_its_statements_that_hung() {
-    for (kind, closes) in [(Kind::Lost, true), (Kind::TimedOut, false)] {
+    for (kind, closes) in [(Kind::Lost, true), (Kind::Silent, true), (Kind::TimedOut, false)] {
         let gate = gate(&settings());
         for _ in 0..5 {
             fail(&gate, kind).await;

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Cancelled,
     /// We gave up waiting; what the statement did is unknown.
     TimedOut,
+    /// The server stopped answering anybody while it worked on this; what the statement did is unknown.
+    Silent,
     /// The request's deadline passed; what the statement did is unknown.
     Deadline,
     /// No pooled connection came free in time.
@@ -170,7 +172,7 @@ impl Fault {
     /// Whether it is certain that the statement (in a transaction: the transaction) had no effect.
     pub(crate) fn is_not_applied(&self) -> bool {
         match self.kind {
-            Kind::Lost | Kind::TimedOut | Kind::Deadline => false,
+            Kind::Lost | Kind::TimedOut | Kind::Silent | Kind::Deadline => false,
             // In doubt by the server's own words: "statement completion unknown".
             _ => self.code != Some(SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN),
         }
@@ -197,7 +199,7 @@ impl Fault {
             }
             (Kind::Unreachable | Kind::Tls, _) => sqlstate::connection(false),
             (_, Some(code)) => sqlstate::code(code),
-            (Kind::Lost | Kind::TimedOut, None) => sqlstate::connection(true),
+            (Kind::Lost | Kind::TimedOut | Kind::Silent, None) => sqlstate::connection(true),
             _ => Outcome::NEUTRAL,
         }
     }

@@ -82,7 +82,7 @@ impl Member {
     /// by a server whose writes hang. Whoever asks while it is shunned has it looked at before its time.
     ///
     /// # Errors
-    /// `Open`, or the call's own, or `TimedOut`.
+    /// `Open`, or the call's own, or `Silent`.
     pub(crate) async fn ask<T>(
         &self,
         call: impl AsyncFnOnce(&Arc<Endpoint>) -> Result<T, Fault>,
@@ -104,7 +104,7 @@ impl Member {
     /// Runs a call on it, and gives it up when the server falls silent: what a write did is unknown then.
     ///
     /// # Errors
-    /// The call's own, or `TimedOut`.
+    /// The call's own, or `Silent`.
     pub(crate) async fn while_it_answers<T, E: From<Fault>>(
         &self,
         call: impl Future<Output = Result<T, E>>,
@@ -118,7 +118,7 @@ impl Member {
             result = call => result,
             // An error would mean that the sender is gone, which `self` holds.
             Ok(_) = silence.wait_for(|silent| *silent) => Err(Fault::new(
-                Kind::TimedOut,
+                Kind::Silent,
                 "the server stopped answering while it worked on this",
             )
             .into()),
@@ -219,7 +219,7 @@ mod tests {
         let member = member();
         let never = member.ask(async |_| std::future::pending::<Result<(), Fault>>().await);
         let (told, ()) = tokio::join!(never, async { member.see(Instant::now(), silent()) });
-        assert_eq!(told.unwrap_err().kind(), Kind::TimedOut);
+        assert_eq!(told.unwrap_err().kind(), Kind::Silent);
     }
 
     #[test]

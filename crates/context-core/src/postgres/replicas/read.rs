@@ -248,7 +248,7 @@ impl Replicas {
         };
         attempt.end(&result);
         if let Err(fault) = &result
-            && (fault.is_suspect() || fault.kind() == Kind::TimedOut)
+            && (fault.is_suspect() || matches!(fault.kind(), Kind::TimedOut | Kind::Silent))
         {
             member.doubt();
         }

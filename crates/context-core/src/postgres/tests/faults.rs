@@ -4,6 +4,7 @@ use contextkeep_test_support::{PgCluster, Proxy, Stop, eventually_async};
 
 use super::super::replicas::State;
 use super::history::{Dice, History, Naming, append_of, create, key};
+use super::insight::searching;
 use super::*;
 use crate::settings::RoutingSettings;
 use crate::store::ContextStore;
@@ -191,6 +192,29 @@ async fn a_frozen_primary_fails_fast_and_is_used_again() {
     .await;
     assert_eq!(appended.first_seq, 1);
     assert_eq!(store.head(&key(0)).await.unwrap().item_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn searches_are_back_as_soon_as_the_primary_is() {
+    let cluster = PgCluster::builder().start().unwrap();
+    let store = open(&settings(cluster.primary().dsn())).await;
+    create(store.as_ref(), 1).await;
+    let search = async || store.search(&key(0).tenant, searching()).await;
+    search().await.unwrap();
+    for how in [Stop::Immediate, Stop::Graceful] {
+        cluster.primary().stop(how).unwrap();
+        // More than what opens the breaker of searches, were they what fails.
+        for _ in 0..300 {
+            assert_eq!(search().await.unwrap_err().code(), "unavailable");
+        }
+        cluster.primary().start().unwrap();
+        eventually_async("the primary answers", SOON, async || {
+            store.head(&key(0)).await.ok()
+        })
+        .await;
+        search().await.expect("nothing else keeps searches out");
+    }
 }
 
 // The server is looked at only when somebody asks here.

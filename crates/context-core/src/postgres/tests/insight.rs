@@ -52,7 +52,7 @@ async fn work(store: &PgContextStore) {
     store.search(&key.tenant, searching()).await.unwrap();
 }
 
-fn searching() -> SearchQuery {
+pub(super) fn searching() -> SearchQuery {
     SearchQuery {
         query: search::Query::parse("hidden7f").unwrap(),
         context: None,

@@ -25,6 +25,9 @@ const DELAY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two requests of a worker.
 const PACE: Duration = Duration::from_millis(40);
+/// A dependency that is back serves everybody again after this time at most: two looks at a server that is down, with
+/// two seconds between, and room for a busy machine.
+const BACK: Duration = Duration::from_secs(6);
 const WORKERS: usize = 4;
 const NODES: usize = 2;
 
@@ -182,7 +185,7 @@ impl Bench {
         }
     }
 
-    /// Breaks it under load for `lasts`, and looks on for as long afterwards.
+    /// Breaks it under load for `lasts`, and looks on until it has to be back, and a little longer.
     fn case(&self, on: Dependency, how: How, lasts: Duration) -> Case {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -198,7 +201,7 @@ impl Bench {
             wait(&self.nodes, lasts);
             self.mends(on, how);
             let mended = self.nodes.now();
-            wait(&self.nodes, lasts);
+            wait(&self.nodes, BACK + Duration::from_secs(2));
             stop.store(true, Ordering::Release);
             let samples = workers
                 .into_iter()
@@ -404,7 +407,9 @@ impl Case {
             }
         };
         let all = KINDS.into_iter().flat_map(|kind| self.during(kind));
+        let not_back = |sample: &&Sample| sample.began >= self.mended + BACK && !sample.is_good();
         all.filter(refused)
+            .chain(self.samples.iter().filter(not_back))
             .map(|sample| format!("{:?} {:?}: {sample:?}", self.on, self.how))
             .collect()
     }

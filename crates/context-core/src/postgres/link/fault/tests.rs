@@ -104,6 +104,7 @@ fn our_own_limits_shed_and_say_nothing_about_the_server() {
 #[test]
 fn what_was_given_up_may_have_been_done() {
     assert!(!Fault::late(Kind::TimedOut, false).is_not_applied());
+    assert!(!Fault::new(Kind::Silent, "").is_not_applied());
     let deadline = Fault::late(Kind::PoolTimeout, true);
     assert_eq!(deadline.kind(), Kind::Deadline);
     assert!(!deadline.is_not_applied());
@@ -112,7 +113,13 @@ fn what_was_given_up_may_have_been_done() {
 
 #[test]
 fn breakers_hear_of_a_dead_server_and_not_of_a_conflict() {
-    for kind in [Kind::Unreachable, Kind::Lost, Kind::TimedOut, Kind::Tls] {
+    for kind in [
+        Kind::Unreachable,
+        Kind::Lost,
+        Kind::TimedOut,
+        Kind::Silent,
+        Kind::Tls,
+    ] {
         assert_eq!(
             Fault::new(kind, "").outcome().verdict,
             Verdict::Failure,
