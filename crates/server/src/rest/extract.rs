@@ -109,10 +109,26 @@ impl Body {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let path = error.path().to_string();
-            problem_of(error.inner(), if path == "." { "" } else { &path })
+            problem_of(
+                error.inner(),
+                &field_of(error.inner(), if path == "." { "" } else { &path }),
+            )
         })?;
         deserializer.end().map_err(|error| problem_of(&error, ""))?;
         Ok(value)
+    }
+}
+
+/// The field that an error is about. The path to one that is missing ends above it; its name is in the words only.
+fn field_of(error: &serde_json::Error, path: &str) -> String {
+    let words = error.to_string();
+    let missing = words
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split_once('`'));
+    match missing {
+        Some((name, _)) if path.is_empty() => name.to_owned(),
+        Some((name, _)) => format!("{path}.{name}"),
+        None => path.to_owned(),
     }
 }
 
