@@ -31,6 +31,7 @@ use crate::store::{
     Append, Appended, ContextStore, Idempotency, ItemPage, ItemQuery, ListPosition, ListQuery, Order,
     Retention, SearchQuery, SeqRange, TailQuery,
 };
+use crate::truncate::{AutoTruncation, Strategy};
 use crate::{
     Context, ContextId, ContextKey, ContextPatch, Error, IdempotencyKey, NewContext, NewItem, Role, Seq,
     TenantId, Timestamp, Tokenizer,
@@ -53,7 +54,8 @@ pub use vectors::*;
 macro_rules! store_contract {
     ($(#[$attribute:meta])* $make:path) => {
         $crate::store_contract!(@cases [$(#[$attribute])*] $make;
-            created_contexts_are_found, creating_again_finds_the_same, creating_otherwise_conflicts,
+            created_contexts_are_found, creating_again_finds_the_same, of_many_who_create_an_id_at_once_one_does,
+            creating_otherwise_conflicts,
             ids_are_made_when_none_is_given, patches_change_what_they_name, versions_count_commits,
             conditions_hold, seqs_have_no_gaps, bodies_come_back_byte_for_byte, keys_are_used_once,
             keys_are_not_shared, client_ids_are_stored_once, client_ids_of_other_content_conflict,

@@ -10,10 +10,14 @@ pub async fn created_contexts_are_found(t: Subject) {
     let metadata = JsonObject::parse("metadata", r#"{"b": 1, "a":[2 ,3]}"#).unwrap();
     let asked = NewContext {
         session_id: Some("s".into()),
+        model_id: Some("m".into()),
         name: Some("n".into()),
+        description: Some("d".into()),
         metadata: Some(metadata.clone()),
         labels: Some(vec!["x".into(), "y".into()]),
         max_tokens: Some(77),
+        truncation: Some(AutoTruncation::By(Strategy::Importance)),
+        expires_at: Some(Timestamp::from_micros(i64::MAX)),
         ..new("a")
     };
     let created = t.store.create(&t.tenant, asked).await.unwrap().context;
@@ -43,6 +47,23 @@ pub async fn creating_again_finds_the_same(t: Subject) {
     let again = t.store.create(&t.tenant, new("a")).await.unwrap();
     assert!(!again.is_new);
     assert_eq!(again.context, t.head(&key).await);
+}
+
+// Also of an id that was there before and is a tombstone.
+pub async fn of_many_who_create_an_id_at_once_one_does(t: Subject) {
+    for version in [1, 3] {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let (store, tenant) = (t.store.clone(), t.tenant.clone());
+            tasks.spawn(async move { store.create(&tenant, new("a")).await.unwrap() });
+        }
+        let created = tasks.join_all().await;
+        assert_eq!(created.iter().filter(|created| created.is_new).count(), 1);
+        let head = t.head(&t.key("a")).await;
+        assert_eq!(head.version, version);
+        assert!(created.iter().all(|created| created.context == head));
+        t.store.delete(&t.key("a"), None).await.unwrap();
+    }
 }
 
 pub async fn creating_otherwise_conflicts(t: Subject) {

@@ -77,10 +77,13 @@ static TAKE_ID: Statement = Statement {
 
 static BURIED: Statement = Statement {
     name: "buried",
-    sql: "SELECT h.ctx_no, h.version, h.stream_no, h.deleted_at IS NULL
-          FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
-          WHERE c.tenant = $1 AND c.id = $2 FOR UPDATE OF h",
-    types: &[Type::TEXT, Type::TEXT],
+    sql: concat!(
+        "SELECT h.ctx_no, h.version, h.stream_no, h.deleted_at IS NULL, ",
+        is_there!("$3"),
+        " FROM contextkeep.contexts c JOIN contextkeep.heads h USING (ctx_no)
+          WHERE c.tenant = $1 AND c.id = $2 FOR UPDATE OF h"
+    ),
+    types: &[Type::TEXT, Type::TEXT, Type::INT8],
 };
 
 /// Creates a context, or finds the one that is there with the same fields. With a parent, it shares the parent's items
@@ -106,12 +109,18 @@ pub(super) async fn create(
             Err(super::transaction::Failure::Refused(Error::NotFound)) => {}
             Err(failure) => return Err(failure),
         }
-        let rows = session.query(&BURIED, &[&tenant, &name]).await?;
+        let rows = session
+            .query(&BURIED, &[&tenant, &name, &now.as_micros()])
+            .await?;
         // The tombstone was forgotten in this very moment.
         let row = rows.first().ok_or(Error::Unavailable {
             detail: "the id was being forgotten; try again".into(),
             retry_after: super::RETRY_AFTER,
         })?;
+        if get(row, 4)? {
+            // Somebody else has created it anew since it was found to be missing.
+            return found(&new, lock(session, &key, None, now).await?);
+        }
         let (ctx_no, stream_no, expired) = (get(row, 0)?, get(row, 2)?, get::<bool>(row, 3)?);
         version = count(row, 1)?;
         // Of a server that knows no summaries yet and deletes during an upgrade.
@@ -144,7 +153,7 @@ pub(super) async fn create(
     })
 }
 
-fn found(new: &NewContext, head: Head) -> Outcome<Created> {
+pub(super) fn found(new: &NewContext, head: Head) -> Outcome<Created> {
     match new.differs_from(&head.context) {
         Some(field) => Err(Error::ContextDiffers { field }.into()),
         None => Ok(Created {
