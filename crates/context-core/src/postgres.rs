@@ -6,6 +6,7 @@
 
 mod append;
 mod bury;
+mod create;
 #[cfg(feature = "cache")]
 mod feed;
 mod gate;

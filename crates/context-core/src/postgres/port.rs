@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PgContextStore, bury, indexer, purge, read, replace, search, summaries, write};
+use super::{PgContextStore, bury, create, indexer, purge, read, replace, search, summaries, write};
 use crate::error::Result;
 use crate::id::{ContextId, ContextKey, TenantId};
 use crate::semantic::VectorStore;
@@ -19,7 +19,16 @@ impl ContextStore for PgContextStore {
         let now = self.clock.now();
         // One id for all tries of the transaction.
         let id = new.id.clone().unwrap_or_else(ContextId::generate);
-        let new = &new.with_id(id);
+        let new = &new.with_id(id.clone());
+        let (id, durability) = (&id, self.settings.durability);
+        let at_once = self
+            .write_at_once(|session| async move {
+                create::create(&session, tenant, id, new, now, durability).await
+            })
+            .await?;
+        if let Some(created) = at_once {
+            return Ok(created);
+        }
         self.write(|session, _| Box::pin(write::create(session, tenant, new.clone(), now, None)))
             .await
     }

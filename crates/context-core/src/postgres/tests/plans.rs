@@ -83,6 +83,40 @@ const TABLES: &str = "INSERT INTO contextkeep.contexts (created_at, tenant, id, 
     ANALYZE contextkeep.contexts; ANALYZE contextkeep.heads; ANALYZE contextkeep.items;
     ANALYZE contextkeep.spans; ANALYZE contextkeep.streams";
 
+/// The id that is asked for, whether or not there is anything to know of the tables.
+async fn creates(client: &tokio_postgres::Client) {
+    let (no_text, no_number, labels) = (None::<String>, None::<i64>, Vec::<String>::new());
+    let params: [&(dyn ToSql + Sync); 18] = [
+        &"on",
+        &"t1",
+        &"c1",
+        &"a1",
+        &no_text,
+        &no_text,
+        &no_text,
+        &no_text,
+        &"{}",
+        &labels,
+        &no_text,
+        &5_i64,
+        &1_i64,
+        &i64::MAX,
+        &1_i64,
+        &9_i64,
+        &no_number,
+        &"estimate",
+    ];
+    let create = plan(client, &create::CREATE, &params).await;
+    assert!(
+        create.contains("contexts_tenant_id_key") && create.contains("heads_pkey"),
+        "{create}"
+    );
+    assert!(
+        !create.contains("Seq Scan") && !create.contains("Hash"),
+        "{create}"
+    );
+}
+
 async fn reads_of_many(client: &tokio_postgres::Client) {
     let ids = ["c1", "c11", "c21", "never"].as_slice();
     let heads = plan(client, &read::HEADS, &[&"t1", &ids, &5_i64]).await;
@@ -155,7 +189,9 @@ async fn every_read_follows_an_index() {
         "{fresh}"
     );
     assert!(!fresh.contains("Hash"), "{fresh}");
+    creates(&client).await;
     client.batch_execute(TABLES).await.unwrap();
+    creates(&client).await;
     let (tenant, id, agent, session) = ("t1", "c1", "a1", "s1");
     let (now, limit, none) = (5_i64, 10_i64, None::<String>);
     let (agent, session) = (Some(agent.to_owned()), Some(session.to_owned()));
