@@ -51,18 +51,17 @@ impl Engine {
     }
 
     /// What the second level did not have.
-    async fn fly_on(&self, mut passes: Vec<Pass>, loader: &Arc<dyn Loader>) {
-        if self.remote.is_some() {
-            let (mut granted, held) = self.lease(passes).await;
-            // One key that another node loads must not hold up the rest.
-            for pass in held {
-                if let Some(pass) = self.follow(pass).await {
-                    granted.push(pass);
-                }
-            }
-            passes = granted;
+    async fn fly_on(&self, passes: Vec<Pass>, loader: &Arc<dyn Loader>) {
+        let (granted, mut held) = self.lease(passes).await;
+        // What this node is to load comes first: keys that other nodes load must not hold it up, and such a node may wait
+        // for one of these in turn.
+        self.load(granted, loader).await;
+        let end = self.now().after(self.policy.lease_wait);
+        while !held.is_empty() {
+            let (ready, rest) = self.follow(held, end).await;
+            self.load(ready, loader).await;
+            held = rest;
         }
-        self.load(passes, loader).await;
     }
 
     /// Asks the second level; what it answers well lands, the rest comes back.
@@ -227,23 +226,23 @@ impl Engine {
         (granted, held)
     }
 
-    /// Waits for what another node loads. Gives the pass back to load it here, leased or, when patience ends, not.
-    async fn follow(&self, mut pass: Pass) -> Option<Pass> {
-        let end = self.now().after(self.policy.lease_wait);
+    /// Waits for what other nodes load, until some of it is to be loaded here: leased or, when patience ends, not. Gives
+    /// that back, and what is still loaded elsewhere.
+    async fn follow(&self, mut held: Vec<Pass>, end: Nanos) -> (Vec<Pass>, Vec<Pass>) {
         let mut pause = FIRST_LOOK;
-        while self.now() < end {
+        while !held.is_empty() && self.now() < end {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_LOOK);
-            pass.ask_source = false;
-            let left = self.consult(vec![pass]).await;
-            let (mut granted, mut held) = self.lease(left).await;
-            if let Some(ready) = granted.pop() {
-                return Some(ready);
+            held.iter_mut().for_each(|pass| pass.ask_source = false);
+            let left = self.consult(held).await;
+            let granted;
+            (granted, held) = self.lease(left).await;
+            if !granted.is_empty() {
+                return (granted, held);
             }
-            pass = held.pop()?;
         }
-        pass.remote_down = true;
-        Some(pass)
+        held.iter_mut().for_each(|pass| pass.remote_down = true);
+        (held, Vec::new())
     }
 
     /// Asks the source until every key has a version that will do, then fills and stores.

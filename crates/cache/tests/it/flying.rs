@@ -25,6 +25,9 @@ struct Late {
     gets: AtomicU64,
 }
 
+/// Another node loads the keys that begin so, and never ends.
+const HELD: &str = "held";
+
 impl SecondLevel for Late {
     fn get(&self, keys: Vec<Key>) -> BoxFuture<'_, Each<Fetched>> {
         self.gets.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +54,14 @@ impl SecondLevel for Late {
             mark: Mark::ZERO,
             position: AT,
         };
-        Box::pin(async move { vec![Ok(Leased::Granted(lease)); keys.len()] })
+        let leased = move |key: &Key| {
+            if key.as_str().starts_with(HELD) {
+                Ok(Leased::Held)
+            } else {
+                Ok(Leased::Granted(lease.clone()))
+            }
+        };
+        Box::pin(async move { keys.iter().map(leased).collect() })
     }
 
     fn fill(&self, fills: Vec<Fill>) -> BoxFuture<'_, Each<Filled>> {
@@ -197,6 +207,32 @@ async fn what_the_second_level_does_not_have_is_loaded_whoever_leaves() {
     })
     .await;
     assert_eq!(source.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_another_node_loads_are_waited_for_together_and_hold_up_no_other() {
+    let mut policy = Policy::default();
+    policy.lease_wait = ms(500);
+    let (cache, _) = cached(ms(0), false, policy).await;
+    let source = Source::new();
+    let keys: Vec<String> = (0..20).map(|n| format!("{HELD}{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).chain(["free"]).collect();
+    for key in &keys {
+        source.set(key, 1, "one");
+    }
+    let (loader, read) = (source.loader(), Read::new());
+    let began = tokio::time::Instant::now();
+    let all = cache.get_many(&keys, &read, &loader);
+    let free = async {
+        tokio::time::sleep(ms(20)).await;
+        cache.get("free", &read).map(|answer| answer.version())
+    };
+    let (answers, free) = tokio::join!(all, free);
+    assert_eq!(free, Some(v(1)), "it was loaded at once");
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!((source.loads(), source.calls.load(Ordering::Relaxed)), (21, 2));
+    let took = began.elapsed();
+    assert!(took >= ms(500) && took <= ms(600), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
