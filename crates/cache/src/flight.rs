@@ -49,6 +49,8 @@ pub(crate) struct Flight<T> {
     /// Whether what it loads has tags, which a reader that comes late can't know to have held all the time.
     pub(crate) tagged: bool,
     need: AtomicU64,
+    /// The part of its need that the cache knows; the rest is what readers ask for.
+    told: AtomicU64,
     state: Mutex<State<T>>,
     /// Locked while it is polled, which is brief, and before `state`.
     pilot: Mutex<Option<Pilot>>,
@@ -84,7 +86,13 @@ impl<T: Clone> Flight<T> {
 
     /// What this very flight has learned the key has reached. Raising is monotone, so it needs no lock.
     pub(crate) fn raise(&self, version: Version) {
+        self.told.fetch_max(version.get(), Ordering::AcqRel);
         self.need.fetch_max(version.get(), Ordering::AcqRel);
+    }
+
+    /// The version that the key is known to have reached, whatever readers ask for.
+    pub(crate) fn told(&self) -> Version {
+        Version::new(self.told.load(Ordering::Acquire))
     }
 
     /// The outcome, once there is one.
@@ -249,6 +257,7 @@ impl<T: Clone> Locked<'_, T> {
             generation,
             tagged,
             need: AtomicU64::new(need.get()),
+            told: AtomicU64::new(0),
             state: Mutex::new(State::Flying {
                 wakers: SmallVec::new(),
                 next: 0,
@@ -264,7 +273,7 @@ impl<T: Clone> Locked<'_, T> {
     /// F1: the key has reached this version.
     pub(crate) fn raise(&self, version: Version) -> bool {
         self.flight().is_some_and(|flight| {
-            flight.need.fetch_max(version.get(), Ordering::AcqRel);
+            flight.raise(version);
             true
         })
     }

@@ -290,6 +290,7 @@ impl Engine {
         let mut behind = Vec::new();
         let mut landed = Vec::new();
         for ((mut pass, wanted), loaded) in passes.into_iter().zip(wanted).zip(loaded) {
+            let known = loaded.version.max(pass.flight.told());
             let loaded = settle_absence(loaded, &wanted);
             #[cfg(test)]
             if late_tags {
@@ -308,6 +309,12 @@ impl Engine {
                 entry.span.trusted_until = Nanos::ZERO;
             }
             if self.try_land(&pass, &entry, loaded.origin) {
+                if entry.body == Body::Absent && known < entry.version {
+                    // What a reader asks for is no change: kept at his version, it would hide all below it.
+                    let mut kept = pass.entry(known, Body::Absent);
+                    (kept.tags, kept.known_at, kept.cost) = (pass.tags.clone(), began, cost);
+                    entry = self.finish(kept, loaded.ttl, &pass.flight.key);
+                }
                 landed.push((pass, entry));
             } else {
                 self.event(&Event::SourceBehind);

@@ -165,12 +165,14 @@ impl Engine {
             .filter(|held| now < held.span.hard)
             .map_or(Version::ZERO, |held| held.version);
         let raised = flying.map_or(Version::ZERO, |flight| flight.need());
+        let told = flying.map_or(seen, |flight| flight.told().max(seen));
         let need = read.floor.max(seen).max(raised);
         let begun = locked.begin(need, now, partition.generation(), !read.tags.is_empty());
         let flight = begun.map_err(|_| {
             self.event(&Event::Overloaded);
             Error::Overloaded
         })?;
+        flight.raise(told);
         Ok(Joined::New(Job {
             flight,
             tags: read.tags.clone(),
@@ -204,6 +206,7 @@ impl Engine {
         let Ok(flight) = locked.begin(need, self.now(), partition.generation(), tagged) else {
             return;
         };
+        flight.raise(need);
         drop(locked);
         self.event(&Event::Refreshing);
         let job = Job {
