@@ -78,6 +78,7 @@ impl FakeStore {
                     None => Ok(Created {
                         context: entry.context.clone(),
                         is_new: false,
+                        parent_stream: None,
                     }),
                 };
             }
@@ -98,6 +99,7 @@ impl FakeStore {
         Ok(Created {
             context,
             is_new: true,
+            parent_stream: None,
         })
     }
 }
@@ -220,11 +222,14 @@ impl ContextStore for FakeStore {
         }
         let new = new.forked_from(&parent)?;
         let items = items.into_iter().filter(|item| item.seq <= at).collect();
+        let stream = parent.stream;
         let parent = ForkedFrom {
             id: parent.id,
             at_seq: at,
         };
-        self.insert(&key.tenant, new, Some((parent, items)))
+        let mut created = self.insert(&key.tenant, new, Some((parent, items)))?;
+        created.parent_stream = created.is_new.then_some(stream);
+        Ok(created)
     }
 
     async fn items(&self, key: &ContextKey, query: ItemQuery) -> Result<ItemPage> {

@@ -199,6 +199,8 @@ pub struct Created {
     pub context: Context,
     /// False if it was there already.
     pub is_new: bool,
+    /// Of a fork that is new: [`Context::stream`] of its parent, as it was when the items were shared.
+    pub parent_stream: Option<u64>,
 }
 
 /// Items to append, counted with `tokenizer`.

@@ -216,13 +216,15 @@ impl Held {
         (reaches || page.more).then_some(page)
     }
 
-    /// What a fork holds of it: the bodies are shared. Only if everything is held, and the fork's own numbers say that it
-    /// is what was shared: a seq never names another item, but some may have been dropped since.
-    pub(super) fn forked(&self, fork: &Context) -> Option<Self> {
+    /// What a fork of this stream holds of it: the bodies are shared. Only if everything is held, and the fork's own numbers
+    /// say that it is what was shared: in one stream a seq never names another item, but some may have been dropped since.
+    /// A context that was deleted and created anew has another stream, and its seqs begin again.
+    pub(super) fn forked(&self, stream: u64, fork: &Context) -> Option<Self> {
         let shared = |item: &&Item| item.seq < fork.next_seq;
         let kept: Vec<Item> = self.kept.iter().filter(shared).cloned().collect();
         let run: Vec<Item> = self.run.iter().filter(shared).cloned().collect();
-        let whole = self.before.is_none()
+        let whole = self.context.stream == stream
+            && self.before.is_none()
             && self.context.next_seq >= fork.next_seq
             && (kept.len() + run.len()) as u64 == fork.item_count;
         whole.then(|| {

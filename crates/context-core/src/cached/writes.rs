@@ -269,11 +269,11 @@ impl Inner {
 
     /// A fork holds what its parent holds.
     fn share(&self, parent: &ContextKey, created: &Created) {
-        let Some(tails) = self.tails.as_ref().filter(|_| created.is_new) else {
+        let (Some(tails), Some(stream)) = (&self.tails, created.parent_stream) else {
             return;
         };
         let fork = &created.context;
-        if let Some(held) = tails.any(self.history(), parent, |held| held.forked(fork)) {
+        if let Some(held) = tails.any(self.history(), parent, |held| held.forked(stream, fork)) {
             let key = ContextKey::from((&parent.tenant, &fork.id));
             tails.hold(&key, held);
         }

@@ -60,6 +60,7 @@ fn create_with(
                 None => Ok(Created {
                     context: head.context,
                     is_new: false,
+                    parent_stream: None,
                 }),
             };
         }
@@ -88,6 +89,7 @@ fn create_with(
     Ok(Created {
         context: head.context,
         is_new: true,
+        parent_stream: parent.map(|(parent, _)| parent.context.stream),
     })
 }
 

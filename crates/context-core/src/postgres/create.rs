@@ -107,10 +107,13 @@ pub(super) async fn create(
         return Ok(Some(Created {
             context,
             is_new: true,
+            parent_stream: None,
         }));
     }
-    match get::<Option<i64>>(row, 0)? {
-        Some(_) => found(new, head_of(row)?).map(Some),
-        None => Ok(None),
+    // One who waits for no standby here could be told of a create that no standby has: the long way locks the row, and
+    // so waits as the create itself did.
+    if durability == Durability::Replicated || get::<Option<i64>>(row, 0)?.is_none() {
+        return Ok(None);
     }
+    found(new, head_of(row)?).map(Some)
 }

@@ -150,6 +150,7 @@ pub(super) async fn create(
     Ok(Created {
         context: head.context,
         is_new: true,
+        parent_stream: parent.map(|(parent, _)| parent.context.stream),
     })
 }
 
@@ -159,6 +160,7 @@ pub(super) fn found(new: &NewContext, head: Head) -> Outcome<Created> {
         None => Ok(Created {
             context: head.context,
             is_new: false,
+            parent_stream: None,
         }),
     }
 }

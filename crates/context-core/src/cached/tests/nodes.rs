@@ -91,3 +91,48 @@ async fn a_token_from_another_process_is_honoured_at_once() {
         assert_eq!(tail.run.len() as u64, round);
     }
 }
+
+// G4: what a session has seen of a context, on a standby that was ahead or before a failover, says nothing of it to others.
+#[tokio::test(start_paused = true)]
+async fn an_absence_found_below_a_floor_does_not_outlive_a_create() {
+    for floor in [1, 7] {
+        let clock = crate::contract::clock();
+        let (store, told) = (Arc::new(FakeStore::new(clock.clone())), Arc::new(Told::default()));
+        let node = node(&store, &told, &clock);
+        settled(&node).await;
+        let early = Session::new(Consistency::Session, Token::default());
+        early.saw(&key("a"), floor);
+        let head = early.scope(node.head(&key("a"))).await;
+        assert!(matches!(head, Err(Error::NotFound)), "{head:?}");
+        let created = node.create(&tenant(), new("a")).await.unwrap();
+        told.0.lock().unwrap().push((key("a"), created.context.version));
+        tokio::time::sleep(node.cache().bound() * 2).await;
+        let (head, _) = in_session(Consistency::Session, node.head(&key("a"))).await;
+        assert_eq!(head.unwrap(), created.context);
+    }
+}
+
+// G6: what is held here is of a context that another process has deleted and created anew.
+#[tokio::test(start_paused = true)]
+async fn a_fork_has_nothing_of_what_its_parent_s_id_stood_for_before() {
+    let clock = crate::contract::clock();
+    let (store, told) = (Arc::new(FakeStore::new(clock.clone())), Arc::new(Told::default()));
+    let node = node(&store, &told, &clock);
+    settled(&node).await;
+    node.create(&tenant(), new("a")).await.unwrap();
+    for text in ["old 1", "old 2", "old 3"] {
+        node.append(&key("a"), said(text)).await.unwrap();
+    }
+    let (held, _) = in_session(Consistency::Session, node.tail(&key("a"), budget(1000))).await;
+    assert_eq!(held.unwrap().run.len(), 3);
+    store.delete(&key("a"), None).await.unwrap();
+    store.create(&tenant(), new("a")).await.unwrap();
+    let appended = store.append(&key("a"), said("new 1")).await.unwrap();
+    told.0.lock().unwrap().push((key("a"), appended.version));
+    tokio::time::sleep(node.cache().bound() * 2).await;
+    let forked = node.fork(&key("a"), Seq::MAX, new("fork")).await.unwrap();
+    assert_eq!(forked.context.item_count, 1);
+    let (tail, _) = in_session(Consistency::Session, node.tail(&key("fork"), budget(1000))).await;
+    let stored = store.tail(&key("fork"), budget(1000)).await.unwrap();
+    assert_eq!(tail.unwrap().run, stored.run);
+}

@@ -276,6 +276,45 @@ async fn what_a_standby_shows_first_is_waited_for() {
     write.join().unwrap();
 }
 
+// A create whose client went away is there, by the primary alone: who asks for it again waits as the first one did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs server binaries"]
+async fn who_finds_a_context_waits_for_standbys_as_who_creates_it() {
+    let cluster = PgCluster::builder().replicas(1).start().unwrap();
+    let database = DatabaseSettings {
+        dsn: Some(SecretString::from(cluster.primary().dsn())),
+        durability: Durability::Replicated,
+        ..DatabaseSettings::default()
+    };
+    wait_for(&cluster, "ANY 1 (*)");
+    let store = PgContextStore::new(&database.into(), Arc::new(crate::SystemClock)).unwrap();
+    eventually_async("the server has its new setting", SOON, async || {
+        store.prepare().await.ok()
+    })
+    .await;
+    wait_for(&cluster, "nobody");
+    let create = async || {
+        let new = NewContext::of_agent("a").with_id(key(0).id);
+        store.create(&tenant(), new).await
+    };
+    let a_moment = Duration::from_secs(1);
+    let first = tokio::time::timeout(a_moment, create()).await;
+    assert!(first.is_err(), "{first:?}");
+    eventually_async("the primary has it", SOON, async || {
+        let count = cluster
+            .primary()
+            .sql_value("SELECT count(*) FROM contextkeep.contexts")
+            .unwrap();
+        (count == "1").then_some(())
+    })
+    .await;
+    let again = tokio::time::timeout(a_moment, create()).await;
+    assert!(again.is_err(), "{again:?}");
+    wait_for(&cluster, "");
+    let found = eventually_async("it is found", SOON, async || create().await.ok()).await;
+    assert!(!found.is_new);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs server binaries"]
 async fn what_a_failover_lost_is_said() {
