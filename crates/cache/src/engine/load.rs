@@ -233,7 +233,9 @@ impl Engine {
         while !held.is_empty() && self.now() < end {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_LOOK);
-            held.iter_mut().for_each(|pass| pass.ask_source = false);
+            for pass in &mut held {
+                pass.ask_source = false;
+            }
             let left = self.consult(held).await;
             let granted;
             (granted, held) = self.lease(left).await;
@@ -241,7 +243,9 @@ impl Engine {
                 return (granted, held);
             }
         }
-        held.iter_mut().for_each(|pass| pass.remote_down = true);
+        for pass in &mut held {
+            pass.remote_down = true;
+        }
         (held, Vec::new())
     }
 
