@@ -20,6 +20,8 @@ use crate::rest::dto::parse_items;
 const CONTEXT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Most errors that a report lists; the rest is only counted.
 const ERRORS_MAX: usize = 100;
+/// Most of what each of them says: bytes.
+const DETAIL_MAX: usize = 1000;
 
 /// What an import did.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -131,10 +133,13 @@ impl<'manager> Import<'manager> {
     fn note(&mut self, error: &Error) {
         self.report.failed += 1;
         if self.report.errors.len() < ERRORS_MAX {
+            let mut detail = error.to_string();
+            // It may quote what it refuses.
+            detail.truncate(detail.floor_char_boundary(DETAIL_MAX));
             self.report.errors.push(LineError {
                 line: self.line,
                 code: error.code(),
-                detail: error.to_string(),
+                detail,
             });
         }
     }

@@ -113,6 +113,18 @@ fn an_import_goes_on_after_a_bad_line_and_names_it() {
 }
 
 #[test]
+fn an_import_does_not_send_back_what_it_refuses() {
+    let server = Server::start();
+    let line = format!("{:?}", "\u{e9}".repeat(1 << 20));
+    let report = server.client().post("/v1/import", vec![line; 4].join("\n")).ok();
+    assert_eq!(report["failed"], 4);
+    for error in report["errors"].as_array().unwrap() {
+        let detail = error["detail"].as_str().unwrap();
+        assert!((1..=1000).contains(&detail.len()), "{} bytes", detail.len());
+    }
+}
+
+#[test]
 fn a_truncated_export_leaves_nothing_half_written() {
     let source = filled();
     let export = source.client().get("/v1/contexts/c/export").body;
