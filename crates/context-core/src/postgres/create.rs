@@ -13,7 +13,7 @@ use crate::settings::Durability;
 use crate::store::Created;
 use crate::{NewContext, Timestamp};
 
-/// The parts see the tables as they were before: `there` is what was there before this id was taken.
+/// The parts see the tables as they were before it: the head that it answers is one that was there.
 pub(super) static CREATE: Statement = Statement {
     name: "create",
     sql: concat!(
