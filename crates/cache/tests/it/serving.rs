@@ -232,3 +232,24 @@ async fn an_answer_that_was_kept_is_recalled_as_long_as_a_lookup_would_find_it()
     cache.clear();
     assert!(recall(&kept, v(0)).is_none(), "cleared");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_is_kept_at_what_was_told_and_not_at_what_a_reader_asks_for() {
+    let (cache, source) = (cache(Policy::default()), Source::new());
+    let loader = source.loader();
+    let asking = Read::new().floor(v(1000));
+    let answer = cache.get_or_load("k", &asking, &loader).await.unwrap();
+    assert!(answer.value().is_none());
+    cache.put(Put::value("k", v(1), "one")).await.unwrap();
+    let answer = cache.get("k", &Read::new()).expect("nothing hides it");
+    assert_eq!(answer.version(), v(1));
+    // What a change has told is kept.
+    cache.put(Put::invalidation("k", v(5))).await.unwrap();
+    let mut loads = Vec::new();
+    for _ in 0..2 {
+        let answer = cache.get_or_load("k", &Read::new(), &loader).await.unwrap();
+        assert_eq!((answer.value().is_none(), answer.version()), (true, v(5)));
+        loads.push(source.loads());
+    }
+    assert_eq!(loads[0], loads[1]);
+}

@@ -11,6 +11,9 @@ pub async fn forks_share_and_part(t: Subject) {
     t.append(&parent, &[&said("1"), &said("2"), &said("3")]).await;
     let fork = t.store.fork(&parent, 2, new("f")).await.unwrap();
     assert!(fork.is_new);
+    assert_eq!(fork.parent_stream, Some(t.head(&parent).await.stream));
+    let again = t.store.fork(&parent, 2, new("f")).await.unwrap();
+    assert_eq!((again.is_new, again.parent_stream), (false, None));
     assert_eq!(
         (
             fork.context.next_seq,
